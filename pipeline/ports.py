@@ -1,0 +1,361 @@
+"""What the worker asks of the world, each in six methods or fewer.
+
+Adapters do not inherit from these; mypy checks them where `peer/agent.py` passes them in, and one
+contract suite runs over every implementation. Methods that may block are async and are cancelled
+like any other; what a cancelled call leaves behind is said at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from pipeline.events import Record, Recordable, Recorder
+from pipeline.media.ladder import Ladder
+from pipeline.tasks import (
+    Busy,
+    Claim,
+    Failure,
+    Holder,
+    Product,
+    Progress,
+    Settled,
+    Strictness,
+    Task,
+    TaskReport,
+    TaskState,
+)
+
+
+class ClaimLedger(Protocol):
+    """**Protocol**: the ledger as the worker sees it.
+
+    Every method is one transaction and safe to repeat with the same arguments (tokens and stamps
+    are made by the caller, so a repeat is recognised). Every method raises `LedgerUnavailable`;
+    all but `claim` raise `ClaimLost` when the token is not the part's any more, and then have
+    changed nothing. A cancelled call may or may not have happened.
+    """
+
+    async def claim(
+        self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
+    ) -> Claim | Busy | Settled:
+        """Take a queued part that is due. The record is a TaskReceived whose attempt is filled in.
+
+        A part whose lease ran out is first expired as `Sweep.expire_leases` would do it.
+        """
+        ...
+
+    async def retrieve_details(self, claim: Claim, record: Callable[[Task], Record]) -> Task:
+        """Read the task and write TaskDetailsRetrieved."""
+        ...
+
+    async def advance(self, claim: Claim, record: Record) -> None:
+        """Write a step's event and move the claim to that step."""
+        ...
+
+    async def renew(self, claim: Claim, progress: Progress | None) -> None:
+        """Hold the claim for another `lease_s` and publish the progress."""
+        ...
+
+    async def finish(
+        self,
+        claim: Claim,
+        products: Sequence[Product],
+        warnings: Sequence[str],
+        record: Record,
+    ) -> None:
+        """Make the products the task's outputs, all or none, and the part done."""
+        ...
+
+    async def release(self, claim: Claim, release: Release, records: Sequence[Record]) -> None:
+        """Give the claim up without outputs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """How a claim ends without outputs.
+
+    Args:
+        failure: What went wrong; None when the part is handed back free of charge.
+        retry_in_s: The delay before the next attempt; None escalates.
+    """
+
+    failure: Failure | None
+    retry_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A new task, as a person or a client asks for it."""
+
+    task_id: UUID
+    source: str
+    title: str
+    ladder: Ladder
+    strictness: Strictness = Strictness.STRICT
+    attempts_max: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """One recorded event, as people read it."""
+
+    id: int
+    at: datetime
+    type: str
+    task_id: UUID | None
+    peer_uid: str
+    epoch: int
+    sequence: int
+    container: str
+    node: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class TaskDesk(Protocol):
+    """**Protocol**: the ledger as people see it. Raises `LedgerUnavailable`."""
+
+    async def submit(self, submission: Submission) -> None:
+        """Record a task and its plan. A repeat with the same id changes nothing.
+
+        Publishing the wake-up comes after; a sweeper publishes what never got out.
+        """
+        ...
+
+    async def list_tasks(self, state: TaskState | None, limit: int) -> Sequence[TaskReport]:
+        """The newest first, without outputs."""
+        ...
+
+    async def show_task(self, prefix: str) -> TaskReport:
+        """One task with its outputs, by its id or an unambiguous beginning of it.
+
+        Raises:
+            NoSuchTask: None or several match; the message says which.
+        """
+        ...
+
+    async def list_events(
+        self, *, task_id: UUID | None, type: str | None, after_id: int, limit: int
+    ) -> Sequence[EventRow]:
+        """In the order of their ids. With `after_id` 0, the newest `limit` of them."""
+        ...
+
+    async def retry(self, task_id: UUID, reason: str) -> int:
+        """Let an escalated or cancelled task start again, its failure counters at zero.
+
+        Returns:
+            How many parts are queued now.
+
+        Raises:
+            NotAllowed: The task is in another state.
+        """
+        ...
+
+    async def cancel(self, task_id: UUID, reason: str) -> None:
+        """Stop a task for good; a running claim is lost at its next renewal.
+
+        Raises:
+            NotAllowed: The task is already done.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """A part whose holder let the lease run out, as it now stands."""
+
+    task_id: UUID
+    part: int
+    attempt: int
+    peer_uid: str
+    failures: int
+    attempts_max: int
+
+
+class Sweep(Protocol):
+    """**Protocol**: the ledger as the sweeper sees it; any peer may run it at any time."""
+
+    async def expire_leases(
+        self, decide: Callable[[Expired], tuple[Release, Sequence[Recordable]]], record: Recorder
+    ) -> Sequence[Expired]:
+        """Take the parts whose leases ran out from their holders, each as `decide` says."""
+        ...
+
+    async def unannounced(self, older_than_s: float) -> Sequence[tuple[UUID, int]]:
+        """Parts that are due and have been waiting for longer than that without a claim."""
+        ...
+
+    async def record(self, records: Sequence[Record]) -> None:
+        """Write events that belong to no task; repeats are harmless."""
+        ...
+
+
+class Delivery(Protocol):
+    """**Protocol**: one message in this peer's hands, until one of its methods ends that.
+
+    A peer that dies gives all its deliveries back to the queue. Ending a delivery that the queue
+    has already given to somebody else is not an error and changes nothing.
+    """
+
+    @property
+    def body(self) -> bytes:
+        """As it was published."""
+        ...
+
+    @property
+    def redelivered(self) -> bool:
+        """Somebody has had it before."""
+        ...
+
+    async def ack(self) -> None:
+        """Remove the message for good."""
+        ...
+
+    async def put_back(self, delay_s: float) -> None:
+        """Give it to anybody, not before `delay_s` from now."""
+        ...
+
+    async def dead_letter(self, reason: str) -> None:
+        """Set it aside for a person, with the reason; never delivered again by itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How many messages the queue holds: deliverable now, in somebody's hands, delayed, dead."""
+
+    ready: int
+    unacknowledged: int
+    delayed: int
+    dead: int
+
+
+class TaskQueue(Protocol):
+    """**Protocol**: where wake-ups wait. Delivers at least once; raises `QueueUnavailable`."""
+
+    async def publish(self, body: bytes, *, delay_s: float = 0.0) -> None:
+        """Return when the queue has the message safely. A cancelled call may have published it."""
+        ...
+
+    async def receive(self) -> Delivery:
+        """Wait for a message. A cancelled call takes none."""
+        ...
+
+    async def depth(self) -> Depth: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """What lies under a key; `size` in bytes, `url` for people (a path, or `s3://…`)."""
+
+    key: str
+    size: int
+    url: str
+
+
+class ObjectStore(Protocol):
+    """**Protocol**: where videos lie.
+
+    Keys are relative, with forward slashes; one that could leave the store raises `BadRequest`.
+    Raises `StoreUnavailable`. An object is visible whole or not at all, and a cancelled call
+    leaves nothing visible.
+    """
+
+    async def pull(self, key: str, target: Path) -> int:
+        """Copy an object to a new local file and return its size in bytes.
+
+        Raises:
+            PullFailed: There is no such object (permanent), or it could not be read or written.
+        """
+        ...
+
+    async def push(self, source: Path, key: str) -> None:
+        """Store a local file under a key, replacing what was there. The file is only read.
+
+        Raises:
+            PushFailed: It could not be read or written.
+        """
+        ...
+
+    async def list(self, prefix: str) -> Sequence[StoredObject]:
+        """Everything below a prefix, by key."""
+        ...
+
+    async def remove(self, prefix: str) -> int:
+        """Remove everything below a prefix and return how many objects that were."""
+        ...
+
+    def url(self, key: str) -> str:
+        """Where a person finds it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to make of a source.
+
+    Args:
+        source: The local file; nothing else in its directory belongs to the task.
+        output: An empty directory for the products, on the same file system.
+    """
+
+    source: Path
+    output: Path
+    ladder: Ladder
+    strictness: Strictness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A source that was found good enough to transcode.
+
+    Args:
+        video: What is in it, for the event and for people: width, height, duration_s, frames, …
+        renditions: Names of what will be made, largest first.
+        warnings: What is wrong with it, when the order is lenient.
+    """
+
+    video: dict[str, Any]
+    renditions: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcoded:
+    """Verified products, each a file below the order's `output`."""
+
+    products: tuple[Product, ...]
+    warnings: tuple[str, ...]
+    cpu_seconds: float
+
+
+class Transcoder(Protocol):
+    """**Protocol**: ffmpeg, or what stands for it in a bench.
+
+    A cancelled call has ended every process it started, and leaves its files for the caller.
+    """
+
+    async def inspect(self, order: Order) -> Inspection:
+        """Look whether the source can be transcoded at all.
+
+        Raises:
+            SourceRejected: It cannot, by anybody; the message is one sentence of cause.
+            TranscodeFailed: It could not be found out here and now.
+        """
+        ...
+
+    async def transcode(
+        self, order: Order, inspection: Inspection, report: Callable[[Progress], None]
+    ) -> Transcoded:
+        """Make, verify and describe every product. `report` is called now and then, and is cheap.
+
+        Raises:
+            SourceRejected: The source turned out to be damaged, and the order is strict.
+            TranscodeFailed: ffmpeg failed, stalled, hit a limit, or its output is not right.
+        """
+        ...
