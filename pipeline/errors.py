@@ -2,9 +2,9 @@
 
     PipelineError
     ├── StepError                 one step of one task failed; the retry policy decides what follows
-    │   ├── SourceRejected        the source itself is at fault: no retry helps (always permanent)
+    │   ├── SourceRejected        the source is at fault: no retry helps (always permanent)
     │   ├── PullFailed            the source could not be fetched
-    │   ├── TranscodeFailed       ffmpeg failed, stalled, or its output did not hold what was promised
+    │   ├── TranscodeFailed       ffmpeg failed or stalled, or what it made is not right
     │   └── PushFailed            an output could not be stored
     ├── ClaimLost                 somebody else owns the part now, or nobody: stop, change nothing
     ├── Unavailable               a dependency cannot be reached or is broken
@@ -15,7 +15,8 @@
     ├── BadRequest                a person asked for something that cannot be done
     │   ├── NoSuchTask
     │   └── NotAllowed            the task's state does not allow it
-    └── ToolMissing               ffmpeg, ffprobe or a PostgreSQL server program is not on this machine
+    ├── LedgerIncompatible        the database's server or tables are not ones this version can use
+    └── ToolMissing               ffmpeg, ffprobe or a PostgreSQL server is not on this machine
 
 Every message is one sentence for a person: what happened and, where something can be done, what.
 """
@@ -140,6 +141,10 @@ class NoSuchTask(BadRequest):
 
 class NotAllowed(BadRequest):
     """The task exists, but its state does not allow what was asked."""
+
+
+class LedgerIncompatible(PipelineError):
+    """The database is too old or too new for this version; the message says what to upgrade."""
 
 
 class ToolMissing(PipelineError):

@@ -1,8 +1,9 @@
 """What the pipeline says has happened: nine of the seventeen events.
 
-Each holds only the fact. Who says it, and when, is the envelope's (`Stamp`), so that the key (peer,
-epoch, sequence) makes a repeated insert harmless. The ledger writes an event in the transaction of
-the change it tells of; it takes anything that is `Recordable`, and so needs no other folder's types.
+Each holds only the fact. Who says it, and when, is the envelope's (`Stamp`), so that the key
+(peer, epoch, sequence) makes a repeated insert harmless. The ledger writes an event in the
+transaction of the change it tells of; it takes anything that is `Recordable`, and so needs no other
+folder's types.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID
 
 
 class Recordable(Protocol):
-    """**Protocol**: a frozen dataclass that names its kind; every field goes into the row's data."""
+    """**Protocol**: a frozen dataclass that names its kind; its fields become the row's data."""
 
     kind: ClassVar[str]
 

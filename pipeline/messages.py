@@ -7,6 +7,7 @@ reordered one does no harm.
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -32,6 +33,10 @@ def encode(wake_up: WakeUp) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
+# What a stranger wrote is quoted shortened, in length and in depth.
+shown = reprlib.repr
+
+
 def decode_untrusted(body: bytes) -> WakeUp:
     """Decode what may come from anybody.
 
@@ -48,15 +53,15 @@ def decode_untrusted(body: bytes) -> WakeUp:
         raise BadMessage("the message is not a JSON object")
     version = fields.get("v", VERSION)
     if type(version) is not int or version != VERSION:
-        raise BadMessage(f"message version {version!r} is unknown; this peer speaks {VERSION}")
+        raise BadMessage(f"message version {shown(version)} is unknown; this peer speaks {VERSION}")
     task_id = fields.get("task_id")
     if not isinstance(task_id, str):
         raise BadMessage('the message has no "task_id"')
     try:
         uuid = UUID(task_id)
     except ValueError as error:
-        raise BadMessage(f"task_id {task_id!r} is not a UUID") from error
+        raise BadMessage(f"task_id {shown(task_id)} is not a UUID") from error
     part = fields.get("part", 0)
     if type(part) is not int or not 0 <= part < 1_000_000:
-        raise BadMessage(f"part {part!r} is not a part's number")
+        raise BadMessage(f"part {shown(part)} is not a part's number")
     return WakeUp(task_id=uuid, part=part)

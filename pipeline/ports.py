@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from pipeline.events import Record, Recordable, Recorder
+from pipeline.errors import Stage
+from pipeline.events import Record, Recordable
 from pipeline.media.ladder import Ladder
 from pipeline.tasks import (
     Busy,
@@ -109,6 +110,7 @@ class EventRow:
     at: datetime
     type: str
     task_id: UUID | None
+    part: int | None = None
     peer_uid: str
     epoch: int
     sequence: int
@@ -167,27 +169,42 @@ class TaskDesk(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """A part whose holder let the lease run out, as it now stands."""
+    """A part whose holder let the lease run out, with that failure counted in."""
 
     task_id: UUID
     part: int
     attempt: int
     peer_uid: str
+    peer_name: str
+    stage: Stage
     failures: int
     attempts_max: int
 
 
-class Sweep(Protocol):
-    """**Protocol**: the ledger as the sweeper sees it; any peer may run it at any time."""
+Expiry = Callable[[Expired], tuple["Release", Sequence[Recordable]]]
+"""Decides how a part goes on whose holder went silent, and what is said about it."""
 
-    async def expire_leases(
-        self, decide: Callable[[Expired], tuple[Release, Sequence[Recordable]]], record: Recorder
-    ) -> Sequence[Expired]:
-        """Take the parts whose leases ran out from their holders, each as `decide` says."""
+
+class Sweep(Protocol):
+    """**Protocol**: the ledger as the sweeper sees it; any peer may run it at any time.
+
+    Raises `LedgerUnavailable`; every method is safe to repeat.
+    """
+
+    async def expire_leases(self) -> Sequence[Expired]:
+        """Take the parts whose leases ran out from their holders.
+
+        How each goes on (a retry, or an escalation) is decided by the `Expiry` that the ledger was
+        built with; its events are written in the same transaction.
+        """
         ...
 
     async def unannounced(self, older_than_s: float) -> Sequence[tuple[UUID, int]]:
-        """Parts that are due and have been waiting for longer than that without a claim."""
+        """Parts that have been due for longer than that, and whose wake-up never got out."""
+        ...
+
+    async def announced(self, task_id: UUID, part: int) -> None:
+        """The queue has the part's wake-up safely; from now on it is the queue's to deliver."""
         ...
 
     async def record(self, records: Sequence[Record]) -> None:
@@ -246,7 +263,9 @@ class TaskQueue(Protocol):
         """Wait for a message. A cancelled call takes none."""
         ...
 
-    async def depth(self) -> Depth: ...
+    async def depth(self) -> Depth:
+        """Count the messages."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +293,12 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def push(self, source: Path, key: str) -> None:
-        """Store a local file under a key, replacing what was there. The file is only read.
+    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
+        """Store a local file under a key, replacing what was there.
+
+        Args:
+            give: Nobody will write to the file again and the caller soon removes it, so a store on
+                the same disk may link it instead of copying. Without it the file is only read.
 
         Raises:
             PushFailed: It could not be read or written.

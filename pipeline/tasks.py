@@ -187,6 +187,7 @@ class Claim:
         attempt: Counts every claim of the part, from 1; outputs are uploaded under it.
         token: Fences every write: the ledger changes nothing for a token that is not the part's.
         lease_s: For how many seconds a renewal holds.
+        attempts_max: How often one stage may fail before the task is escalated.
         failures: Earlier counted failures by stage.
     """
 
@@ -195,12 +196,18 @@ class Claim:
     attempt: int
     token: UUID
     lease_s: float
+    attempts_max: int = 4
     failures: Mapping[Stage, int] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
         """Where this attempt's outputs go in the store; nobody else ever writes there."""
-        return f"tasks/{self.task_id}/attempt-{self.attempt}"
+        return self.prefix_of(self.attempt)
+
+    def prefix_of(self, attempt: int) -> str:
+        """Where another attempt at the same part put its outputs."""
+        of_part = f"/part-{self.part}" if self.part else ""
+        return f"tasks/{self.task_id}{of_part}/attempt-{attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +299,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:
-    """One task as people see it: `peerctl tasks` and `peerctl task`."""
+    """One task as people see it: `peerctl tasks` and `peerctl task`.
+
+    Outputs, attempts and interventions are told only of a single task, not in lists.
+    """
 
     id: UUID
     title: str
@@ -312,6 +322,8 @@ class TaskReport:
     error: Failure | None
     warnings: tuple[str, ...]
     outputs: tuple[OutputReport, ...] = ()
+    attempts: tuple[AttemptReport, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,3 +336,39 @@ class OutputReport:
     key: str
     size: int
     media: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReport:
+    """One claim on a part, with the container that processed it; `outcome` is None while it lasts.
+
+    Args:
+        outcome: `done`, `retry`, `escalated`, `handed_back`, `expired` or `cancelled`.
+    """
+
+    part: int
+    attempt: int
+    peer_uid: str
+    peer_name: str
+    epoch: int
+    container: str
+    node: str
+    step: str
+    claimed_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    error: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervention:
+    """What a person did to a task, why, and what had gone wrong with it by then.
+
+    Args:
+        action: `retry` or `cancel`.
+    """
+
+    at: datetime
+    action: str
+    reason: str
+    error: Failure | None

@@ -1,0 +1,45 @@
+# What people type here; `make help` lists it. Logic longer than a line lives in .ci/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint lock picture clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Variables on make's command line are in the recipe's environment, so that names with spaces and
+# quotes in them stay whole.
+demo: .venv/runtime.stamp ## Three peers take one video to a ladder (VIDEO=clip.mp4 LADDER=web|hls|640x360@800k,…)
+	@.venv/bin/peerctl demo $${LADDER:+--ladder "$$LADDER"} -- $${VIDEO:+"$$VIDEO"}
+
+test: .venv/dev.stamp ## Run all tests (ARGS="-m 'not slow' tests/unit" goes to pytest)
+	@.ci/test $(ARGS)
+
+bench: .venv/dev.stamp ## Measure, and print one table of what was measured and what was promised
+	@.venv/bin/python -m tests.bench.run $(ARGS)
+
+lint: .venv/dev.stamp ## Check format, style, types and who may import whom
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.ci/debian-packages shellcheck
+	if command -v shellcheck >/dev/null; then shellcheck .ci/*; fi
+
+lock: .venv/dev.stamp ## Write the lock files anew (UPGRADE=1 takes the newest versions)
+	@.ci/lock $(if $(UPGRADE),--upgrade)
+
+picture: .venv/dev.stamp ## Draw the README's picture of `peerctl demo` from a real run
+	@.ci/debian-packages tmux
+	@.venv/bin/python .github/make_picture.py
+
+clean: ## Remove .venv and what the tools have cached here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/runtime.stamp: requirements.lock requirements-build.lock pyproject.toml
+	@.ci/environment
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock pyproject.toml
+	@.ci/environment dev
+	@touch $@ .venv/runtime.stamp

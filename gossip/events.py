@@ -1,0 +1,50 @@
+"""What gossip says has happened: two of the seventeen events.
+
+Both happen many times a second, too often for a row each. They are counted where they happen, and
+once a minute the ledger gets one row for each sender with the count; the same type serves for one
+occurrence and for a minute of them, so that whoever reads it meets one shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatReceived:
+    """A heartbeat of another peer arrived.
+
+    Args:
+        sender_uid: 16 hexadecimal digits, as in every event's envelope.
+        sender_epoch: The sender's start that the heartbeat belongs to.
+        count: How many heartbeats this tells of.
+        silent_s: The longest silence before one of them, in seconds.
+    """
+
+    kind: ClassVar[str] = "HeartbeatReceived"
+    sender_uid: str
+    sender_epoch: int
+    count: int = 1
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipTableMerged:
+    """What another peer knows was merged into this peer's table.
+
+    Args:
+        sender_uid: 16 hexadecimal digits, as in every event's envelope.
+        rows_received: How many rows were in what arrived.
+        rows_changed: How many of them were newer than what this peer had.
+        count: How many merges this tells of.
+    """
+
+    kind: ClassVar[str] = "GossipTableMerged"
+    sender_uid: str
+    rows_received: int
+    rows_changed: int
+    count: int = 1
+
+
+GossipEvent = HeartbeatReceived | GossipTableMerged

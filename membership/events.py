@@ -1,0 +1,33 @@
+"""What membership says has happened: one of the seventeen events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerFailureDetected:
+    """A peer is dead, and what it held can be given to others.
+
+    Args:
+        failed_uid: 16 hexadecimal digits, as in every event's envelope.
+        failed_name: What people call that peer.
+        failed_epoch: The start of it that died; a restarted peer has a higher one.
+        failed_container: The container's id, or `pid:N` for a local process.
+        failed_node: The machine it was on.
+        silent_s: For how long nothing had been heard of it.
+        witnesses: How many peers found it silent; 0 when the orchestrator reported the death.
+    """
+
+    kind: ClassVar[str] = "ContainerFailureDetected"
+    failed_uid: str
+    failed_name: str
+    failed_epoch: int
+    failed_container: str
+    failed_node: str
+    silent_s: float
+    witnesses: int
+
+
+MembershipEvent = ContainerFailureDetected

@@ -1,0 +1,160 @@
+"""The person's end of the control socket: find a peer, ask it, read its answer.
+
+The standard library's socket and nothing else: `import trio` alone would cost half of the 0.3 s
+that a command may take. Blocking calls are right here, because the process has nothing else to do
+and Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from peer.errors import BadAnswer, CommandFailed, FailureKind, NoPeer
+from peer.paths import Places, socket_address
+from peer.protocol import LINE_BYTES_MAX
+
+CONNECT_TIMEOUT_S = 2.0
+"""A local connection is taken at once unless the peer is frozen or overrun."""
+
+ANSWER_TIMEOUT_S = 30.0
+"""The peer answers or says why not within its statement timeout; streams may be silent longer."""
+
+
+class Peer:
+    """A peer by its control socket. Each call is a connection of its own.
+
+    Args:
+        answer_timeout_s: How long `ask` waits, for those who cannot wait as long as a person can.
+    """
+
+    def __init__(self, path: Path, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.path = path
+        self._answer_timeout_s = answer_timeout_s
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Send a request and return its data, as JSON values.
+
+        Raises:
+            CommandFailed: The peer says no.
+            NoPeer: It is gone.
+            BadAnswer: What it sent is not the protocol, or nothing came in time.
+        """
+        answer = None
+        for answer in self._exchange(command, arguments, self._answer_timeout_s):
+            if "item" not in answer:
+                return answer.get("data")
+        raise BadAnswer(f"the peer at {self.path} hung up without an answer to {command!r}")
+
+    def follow(self, command: str, **arguments: Any) -> Iterator[Any]:
+        """Send a request and yield its items and at last its data, as they come.
+
+        The last value is always the data. Closing the iterator ends the command.
+
+        Raises:
+            CommandFailed: The peer says no, at once or later.
+            NoPeer: It is gone.
+            BadAnswer: What it sent is not the protocol, or it hung up half way.
+        """
+        for answer in self._exchange(command, arguments, None):
+            if "item" not in answer:
+                yield answer.get("data")
+                return
+            yield answer["item"]
+        raise BadAnswer(
+            f"the peer at {self.path} stopped while {command!r} was going on; "
+            "the work goes on as soon as a peer runs"
+        )
+
+    def _exchange(
+        self, command: str, arguments: dict[str, Any], answer_timeout_s: float | None
+    ) -> Iterator[dict[str, Any]]:
+        request = {"command": command, "arguments": arguments}
+        try:
+            with closing(connect(self.path)) as connection:
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                connection.settimeout(answer_timeout_s)
+                with connection.makefile("rb") as lines:
+                    while line := lines.readline(LINE_BYTES_MAX):
+                        yield _checked(line, self.path)
+        except TimeoutError as error:
+            raise BadAnswer(
+                f"the peer at {self.path} did not answer {command!r} "
+                f"within {answer_timeout_s or CONNECT_TIMEOUT_S:g} s"
+            ) from error
+        except OSError as error:
+            raise NoPeer(f"the connection to {self.path} broke: {error.strerror}") from error
+
+
+def _checked(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise BadAnswer(f"the peer at {path} sent a line that is not JSON: {error}") from error
+    match answer:
+        case {"item": _} | {"ok": True}:
+            return dict(answer)
+        case {"ok": False, "error": str(message)}:
+            kind: FailureKind = "failed"
+            if answer.get("kind") in ("usage", "not_found"):
+                kind = answer["kind"]
+            raise CommandFailed(message, kind)
+    raise BadAnswer(f"the peer at {path} sent something that is not an answer")
+
+
+def connect(path: Path) -> socket.socket:
+    """Connect to a control socket.
+
+    Raises:
+        OSError: Nobody listens there, or it is not ours to use.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(CONNECT_TIMEOUT_S)
+        with socket_address(path) as address:
+            connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def find_peer(places: Places, *, socket_path: Path | None, name: str | None) -> Peer:
+    """Choose the peer to talk to: the named socket, the named peer, or the first that answers.
+
+    Raises:
+        NoPeer: Nobody answers; the message says how to start a peer.
+    """
+    if socket_path is not None:
+        candidates: Sequence[Path] = [socket_path]
+        where = f"at {socket_path}"
+    elif name is not None:
+        candidates = [places.peer(name).control_socket]
+        where = f"as {name!r} in {places.data_dir}"
+    else:
+        candidates = [peer.control_socket for peer in places.peers()]
+        where = f"in {places.data_dir}"
+    refused = ""
+    for path in candidates:
+        try:
+            connect(path).close()
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):
+                refused = f" ({path} belongs to another user)"
+        else:
+            return Peer(path)
+    raise NoPeer(f"no peer answers {where}{refused}; start one with: {start_command(places)}")
+
+
+def start_command(places: Places) -> str:
+    """What a person types to start a peer that these settings would find."""
+    program = "peer" if Path(sys.argv[0]).name.startswith("peerctl") else "python -m peer"
+    return f"{program} --data-dir {places.data_dir}"

@@ -1,0 +1,68 @@
+"""`peerctl demo`: the whole thing on this machine, without setting anything up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from peer.commands.session import EXIT_FAILED, Session, console, example
+from peer.errors import DemoFailed
+from peer.flags import CONFIG
+
+
+@click.command(
+    epilog=example("peerctl demo holiday.mp4 --ladder hls"),
+    short_help="Show the whole thing on this machine.",
+)
+@click.argument(
+    "video", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--ladder",
+    default="web",
+    show_default=True,
+    help="web, hls, or a list such as 1280x720@2500k,640x360@800k.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the demo keeps everything; by default, demo in the usual data directory.",
+)
+@CONFIG
+def demo(video: Path | None, ladder: str, data_dir: Path | None, config_file: Path | None) -> None:
+    """Start three peers, let them turn VIDEO into a ladder of renditions, and stop them.
+
+    Without VIDEO it makes a short clip of its own. Ctrl-C stops everything. The outputs stay.
+    """
+    from peer.demo.run import Plan, run
+    from pipeline.errors import ToolMissing
+    from pipeline.media.tools import find_tools
+
+    settings = Session(config_file=config_file).settings()
+    wanted = settings.transcode.ffmpeg, settings.transcode.ffprobe
+    try:
+        tools = find_tools(*wanted)
+    except ToolMissing as error:
+        raise DemoFailed(str(error)) from error
+    named = zip(("transcode.ffmpeg", "transcode.ffprobe"), wanted, strict=True)
+    plan = Plan(
+        video=video,
+        ladder=ladder,
+        data_dir=(data_dir or settings.peer.data_dir / "demo").absolute(),
+        ffmpeg=tools.ffmpeg,
+        settings=tuple(f"{path}={value}" for path, value in named if value),
+    )
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _leave)
+    if not run(plan, console()):
+        sys.exit(EXIT_FAILED)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Leave as Ctrl-C does: through every `finally`, so that nothing is left running."""
+    sys.exit(128 + number)

@@ -1,0 +1,171 @@
+"""Peers: what they are doing, letting one finish and stop taking work, and what is wrong here."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from peer.client import Peer, find_peer, start_command
+from peer.commands.session import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    JSON,
+    Session,
+    console,
+    example,
+    print_json,
+    shaped,
+    talks_to_peer,
+)
+from peer.errors import BadAnswer, CommandFailed, NoPeer, PeerError
+from peer.protocol import Check, PeerStatus
+
+
+def answering(session: Session) -> list[Peer]:
+    """Every peer that answers: the one that was named, or all of the data directory.
+
+    Raises:
+        NoPeer: None does.
+    """
+    places = session.settings().places
+    first = find_peer(places, socket_path=session.socket_path, name=session.name)
+    if session.socket_path or session.name:
+        return [first]
+    found = []
+    for place in places.peers():
+        try:
+            found.append(find_peer(places, socket_path=place.control_socket, name=None))
+        except NoPeer:
+            continue
+    return found
+
+
+@click.command(
+    epilog=example("peerctl status --json"),
+    short_help="Show the peers of this machine.",
+)
+@JSON
+@talks_to_peer
+def status(session: Session, as_json: bool) -> None:
+    """Show the peers of this machine: state, load, and what each is working on."""
+    answers = []
+    for peer in answering(session):
+        try:
+            answers.append(peer.ask("status"))
+        except (NoPeer, BadAnswer):
+            continue  # it stopped between two questions
+    if not answers:
+        raise NoPeer(f"no peer answers; start one with: {start_command(session.settings().places)}")
+    if as_json:
+        return print_json(answers)
+    from peer.screen.tables import PeerRow, peers_table
+
+    statuses = shaped(list[PeerStatus], answers)
+    rows = [PeerRow(status.name, status.pid, status.state, status) for status in statuses]
+    screen = console()
+    screen.print(peers_table(rows, datetime.now(UTC), fill=screen.is_terminal))
+    return None
+
+
+@click.command(
+    epilog=example("peerctl drain --peer demo-2"),
+    short_help="Let a peer finish its work and take no more.",
+)
+@JSON
+@talks_to_peer
+def drain(session: Session, as_json: bool) -> None:
+    """Let a peer finish what it has and take no more work, until it is started again."""
+    peers = answering(session)
+    if len(peers) > 1:
+        names = ", ".join(peer.path.parent.name for peer in peers)
+        raise CommandFailed(f"several peers answer; say which with --peer: {names}", kind="usage")
+    answer = peers[0].ask("drain")
+    if as_json:
+        return print_json(answer)
+    click.echo(f"{peers[0].path.parent.name} finishes what it has and takes no more work.")
+    return None
+
+
+@click.command(
+    epilog=example("peerctl doctor"),
+    short_help="Look what is wrong on this machine and say what to do.",
+)
+@JSON
+@talks_to_peer
+def doctor(session: Session, as_json: bool) -> None:
+    """Look what is wrong on this machine and say what to do about it.
+
+    Works without a running peer; with one, its connections are tried as well.
+    """
+    from peer.doctor import local_checks
+
+    try:
+        settings = session.settings()
+    except PeerError as error:
+        checks = [Check(check="settings", ok=False, detail=str(error), advice="correct it")]
+    else:
+        checks = [*local_checks(settings), *_peer_checks(session)]
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(checks))
+    else:
+        from peer.screen.tables import checks_table
+
+        console().print(checks_table(checks))
+    if not all(check.ok for check in checks):
+        sys.exit(EXIT_FAILED)
+
+
+def _peer_checks(session: Session) -> list[Check]:
+    """What each running peer finds; no peer is a problem only where one was asked for."""
+    try:
+        peers = answering(session)
+    except NoPeer as error:
+        named = bool(session.name or session.socket_path)
+        return [Check(check="peer", ok=not named, detail=str(error), advice="start it")]
+    found: list[Check] = []
+    for peer in peers:
+        name = peer.path.parent.name
+        try:
+            status = shaped(PeerStatus, peer.ask("status"))
+            version = f"version {status.version}, {status.state}, process {status.pid}"
+            found.append(Check(check=name, ok=status.state != "waiting", detail=version))
+            for check in shaped(list[Check], peer.ask("doctor")):
+                found.append(
+                    Check(
+                        check=f"{name}: {check.check}",
+                        ok=check.ok,
+                        detail=check.detail,
+                        advice=check.advice,
+                    )
+                )
+        except PeerError as error:
+            found.append(
+                Check(check=name, ok=False, detail=str(error), advice="look at the peer's log")
+            )
+    return found
+
+
+SHELLS = ("bash", "zsh")
+
+
+@click.command(
+    epilog=example('eval "$(peerctl completion bash)"'),
+    short_help="Print what makes a shell complete peerctl's commands.",
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes a shell complete peerctl's commands, options and task ids.
+
+    Put the example's line into ~/.bashrc, or with zsh for bash into ~/.zshrc.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:  # cannot be: SHELLS are among click's own
+        sys.exit(EXIT_USAGE)
+    click.echo(kind(ctx.find_root().command, {}, "peerctl", "_PEERCTL_COMPLETE").source())

@@ -1,0 +1,274 @@
+"""Tasks: list them, look at one, hand one in, and decide about those that wait for a person."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from peer.commands.session import (
+    EXIT_FAILED,
+    JSON,
+    Session,
+    console,
+    example,
+    print_json,
+    shaped,
+    talks_to_peer,
+)
+from peer.protocol import Copied, ShownTask
+from pipeline.tasks import Strictness, TaskReport, TaskState
+
+STATES = [state.value for state in TaskState]
+
+
+def complete_id(ctx: click.Context, _param: click.Parameter, begun: str) -> list[Any]:
+    """Offer the ids of recent tasks to the shell, each with its title."""
+    from click.shell_completion import CompletionItem
+
+    from peer.errors import PeerError
+
+    try:
+        reports = Session(data_dir=ctx.params.get("data_dir")).peer().ask("tasks", limit=50)
+    except PeerError:
+        return []
+    return [
+        CompletionItem(report["id"], help=f"{report['title']} ({report['state']})")
+        for report in reports
+        if report["id"].startswith(begun)
+    ]
+
+
+ID = click.argument("id", shell_complete=complete_id)
+
+
+def _reason(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
+    """The cause that is recorded: what the person says, or at least who it was."""
+    if given:
+        return given
+    try:
+        return f"asked for by {getpass.getuser()}"
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return "asked for with peerctl"
+
+
+REASON = click.option(
+    "--reason", callback=_reason, metavar="TEXT", help="Why; recorded with the task."
+)
+
+
+@click.command(
+    epilog=example("peerctl tasks --state running"),
+    short_help="List tasks, the newest first.",
+)
+@click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@JSON
+@talks_to_peer
+def tasks(session: Session, state: str | None, limit: int, as_json: bool) -> None:
+    """List tasks, the newest first, with how far they are and what went wrong."""
+    answer = session.peer().ask("tasks", state=state, limit=limit)
+    if as_json:
+        return print_json(answer)
+    reports = shaped(list[TaskReport], answer)
+    if not reports:
+        which = f" {state}" if state else ""
+        click.echo(f"There are no{which} tasks. Hand one in: peerctl submit VIDEO")
+        return None
+    from peer.screen.tables import tasks_table
+
+    screen = console()
+    screen.print(tasks_table(reports, datetime.now(UTC), screen.width, fill=screen.is_terminal))
+    return None
+
+
+@click.command(
+    epilog=example("peerctl task 3f2a"),
+    short_help="Show everything about one task.",
+)
+@ID
+@JSON
+@talks_to_peer
+def task(session: Session, id: str, as_json: bool) -> None:
+    """Show everything about one task: outputs, progress, error, history.
+
+    ID is the task's id, or enough of its beginning to be unambiguous.
+    """
+    answer = session.peer().ask("task", id=id)
+    if as_json:
+        return print_json(answer)
+    from peer.screen.page import task_page
+
+    screen = console()
+    for part in task_page(shaped(ShownTask, answer), datetime.now(UTC), screen.width):
+        screen.print(part, soft_wrap=True)
+    return None
+
+
+@click.command(
+    epilog=example("peerctl submit holiday.mp4 --ladder 1280x720@2500k,640x360@800k --wait"),
+    short_help="Hand in a video.",
+)
+@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--ladder",
+    default="web",
+    show_default=True,
+    help="web, hls, or a list such as 1280x720@2500k,640x360@800k.",
+)
+@click.option(
+    "--strictness",
+    type=click.Choice([choice.value for choice in Strictness]),
+    default=Strictness.STRICT.value,
+    show_default=True,
+    help="What to do with a damaged video: ask a person, or make what can be made.",
+)
+@click.option("--lenient", is_flag=True, help="The same as --strictness lenient.")
+@click.option(
+    "--attempts-max", type=click.IntRange(1, 100), help="Failures until a person is asked."
+)
+@click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is 0 only if done.")
+@JSON
+@talks_to_peer
+def submit(
+    session: Session,
+    *,
+    video: Path,
+    ladder: str,
+    strictness: str,
+    lenient: bool,
+    attempts_max: int | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Hand in a video to be turned into a ladder of renditions."""
+    arguments: dict[str, Any] = {
+        "path": str(video.absolute()),
+        "ladder": ladder,
+        "strictness": Strictness.LENIENT.value if lenient else strictness,
+    }
+    if attempts_max is not None:
+        arguments["attempts_max"] = attempts_max
+    task_id = _hand_in(session, video, arguments)
+    if wait:
+        return _wait(session, task_id, as_json)
+    if as_json:
+        return print_json({"task_id": task_id})
+    click.echo(
+        f"{task_id}\nWatch it: peerctl task {task_id[:8]}" if sys.stdout.isatty() else task_id
+    )
+    return None
+
+
+def _hand_in(session: Session, video: Path, arguments: dict[str, Any]) -> str:
+    """Submit, and draw a bar for the copy into the store where somebody watches."""
+    answers = session.peer().follow("submit", **arguments)
+    if not sys.stderr.isatty():
+        *_, data = answers
+        return str(data["task_id"])
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from peer.screen.console import make_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(24), DownloadColumn())
+    with Progress(*columns, console=make_console(sys.stderr), transient=True) as bars:
+        copy = bars.add_task(f"copying {video.name}", total=video.stat().st_size)
+        for answer in answers:
+            if "task_id" in answer:
+                return str(answer["task_id"])
+            copied = shaped(Copied, answer)
+            bars.update(copy, completed=copied.copied, total=copied.size)
+    raise AssertionError("the last answer is the task's id")
+
+
+def _wait(session: Session, task_id: str, as_json: bool) -> None:
+    """Follow the task to its end; leave with 1 when that is not `done`."""
+    from rich.text import Text
+
+    from peer.screen.console import make_console
+    from peer.screen.live import watcher
+    from peer.screen.page import error_block, output_lines, what_to_type
+
+    with watcher(make_console(sys.stderr) if as_json else console()) as view:
+        for report in session.watch(task_id):
+            view.show(report)
+    answer = session.peer().ask("task", id=task_id)
+    shown = shaped(ShownTask, answer)
+    if as_json:
+        print_json(answer)
+    elif shown.state is TaskState.DONE:
+        screen = console()
+        screen.print(Text.assemble(("done", "done"), f" {task_id}"))
+        for warning in shown.warnings:
+            screen.print(Text.assemble(("warning:", "warn"), f" {warning}"), soft_wrap=True)
+        for line in output_lines(shown.outputs, screen.width):
+            screen.print(line, soft_wrap=True)
+    if shown.state is not TaskState.DONE:
+        screen = make_console(sys.stderr)
+        screen.print(Text.assemble((shown.state.value, shown.state.value), f" {task_id}"))
+        if shown.error:
+            screen.print(error_block(shown.error), soft_wrap=True)
+        screen.print(what_to_type(shown))
+        sys.exit(EXIT_FAILED)
+
+
+@click.command(
+    epilog=example("peerctl escalations"),
+    short_help="List the tasks that wait for a person.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@JSON
+@talks_to_peer
+def escalations(session: Session, limit: int, as_json: bool) -> None:
+    """List the tasks that wait for a person: what went wrong and what to type."""
+    answer = session.peer().ask("tasks", state=TaskState.ESCALATED.value, limit=limit)
+    if as_json:
+        return print_json(answer)
+    reports = shaped(list[TaskReport], answer)
+    if not reports:
+        click.echo("No task waits for a person.")
+        return None
+    from peer.screen.page import escalations_list
+
+    screen = console()
+    screen.print(escalations_list(reports, datetime.now(UTC)))
+    return None
+
+
+@click.command(
+    epilog=example('peerctl retry 3f2a --reason "the disk was full; there is space again"'),
+    short_help="Let an escalated or cancelled task start again.",
+)
+@ID
+@REASON
+@JSON
+@talks_to_peer
+def retry(session: Session, id: str, reason: str, as_json: bool) -> None:
+    """Let an escalated or cancelled task start again, its failure counters at zero."""
+    _decide(session, "retry", id, reason, as_json)
+
+
+@click.command(
+    epilog=example('peerctl cancel 3f2a --reason "the wrong file"'),
+    short_help="Stop a task.",
+)
+@ID
+@REASON
+@JSON
+@talks_to_peer
+def cancel(session: Session, id: str, reason: str, as_json: bool) -> None:
+    """Stop a task; `peerctl retry` takes it up again."""
+    _decide(session, "cancel", id, reason, as_json)
+
+
+def _decide(session: Session, command: str, id: str, reason: str, as_json: bool) -> None:
+    answer = session.peer().ask(command, id=id, reason=reason)
+    if as_json:
+        return print_json(answer)
+    report = shaped(TaskReport, answer)
+    click.echo(f"{report.title} ({str(report.id)[:8]}) is {report.state.value}.")
+    return None

@@ -1,0 +1,169 @@
+"""Every setting of Grapevine: its meaning, its default and its bounds; the only reader of
+configuration files, environment and flags.
+
+    flags  >  environment (GRAPEVINE_<SECTION>_<KEY>)  >  TOML file  >  defaults
+
+The other folders have configurations of their own and know nothing of this one; where such a class
+exists its section is that class, so that a name, a default and a bound are written once.
+
+Nothing here imports trio or a database: `peerctl` reads its settings in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from msgspec import Meta
+
+from peer import options
+from peer.machine import default_config_file, default_data_dir, default_name, processors
+from peer.options import SECRET
+from peer.paths import Places
+from pipeline.media.config import TranscodeConfig
+from pipeline.retry import RetryPolicy
+
+PREFIX = "GRAPEVINE_"
+CONFIG_VARIABLE = "GRAPEVINE_CONFIG"
+"""Names the TOML file, for those who cannot give `--config`."""
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="a name of at most 63 letters, digits, dots, dashes and underscores",
+    ),
+]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConfig:
+    """The process itself."""
+
+    name: Name
+    # What people call this peer, and its directory's name below <data_dir>/peers. Unique among the
+    # peers that share a data directory. Default: the machine's name.
+    data_dir: Path
+    # Where everything lies that outlives the process. Default: /var/lib/grapevine for root, else
+    # $XDG_DATA_HOME/grapevine or ~/.local/share/grapevine.
+    slots: Annotated[int, Meta(ge=1, le=1024)]
+    # How many parts are worked on at the same time. Each runs an ffmpeg of its own. Default: the
+    # processors this process may use.
+    stop_grace_s: Annotated[float, Meta(ge=0)] = 30.0
+    # After SIGTERM, how long running work may go on before it is handed back.
+    log_level: LogLevel = "info"
+    # The least important line that is written.
+    log_format: LogFormat = "console"
+    # `console` for people, `json` for machines; both to standard error.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerConfig:
+    """PostgreSQL, which holds tasks, claims, outputs, events, and the embedded queue."""
+
+    url: str | None = field(default=None, metadata=SECRET, repr=False)
+    # postgresql://… of a server ≥ 14. None: an embedded server in <data_dir>/postgres.
+    postgres: Path | None = None
+    # The directory with the embedded server's programs. None: those of the installed wheel.
+    lease_s: Annotated[float, Meta(ge=3)] = 15.0
+    # How long a claim outlives its holder's last sign of life; a killed peer's task waits that
+    # long. The holder renews three times in it, so that two lost renewals do no harm.
+    connections: Annotated[int, Meta(ge=1, le=100)] = 4
+    # The pool's size: how many statements this peer has in flight at most.
+
+    def __post_init__(self) -> None:
+        if self.url is not None and not self.url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("ledger.url: expected a postgresql:// URL")
+
+    @property
+    def statement_timeout_s(self) -> float:
+        """When the server ends a statement: before a slow renewal could lose the claim."""
+        return min(10.0, self.lease_s * 2 / 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """Where sources and outputs lie."""
+
+    directory: Path | None = None
+    # The directory store's root; peers on several machines can share one. None: <data_dir>/store.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryConfig(RetryPolicy):
+    """After which failures a task is tried again: the policy's delays, and the threshold."""
+
+    attempts_max: Annotated[int, Meta(ge=1, le=100)] = 4
+    # How often one stage of a task may fail before a person must look, unless its submission says
+    # otherwise.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything, by section."""
+
+    peer: PeerConfig
+    ledger: LedgerConfig
+    store: StoreConfig
+    transcode: TranscodeConfig
+    retry: RetryConfig
+
+    @property
+    def places(self) -> Places:
+        """Where this configuration's files lie."""
+        return Places(self.peer.data_dir)
+
+    @property
+    def store_directory(self) -> Path:
+        """The directory store's root."""
+        return self.store.directory or self.places.store
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    assignments: Iterable[str] = (),
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Config:
+    """Read the settings from everywhere they can come from.
+
+    Args:
+        flags: Values by path (`{"peer.slots": 2}`); None stands for a flag that was not given.
+        assignments: `section.key=value` texts of `--set`; weaker than a flag of its own.
+        file: The configuration file; it must exist. None: $GRAPEVINE_CONFIG, which must exist too,
+            else the default place, where it may be missing.
+        environment: None means this process's.
+
+    Raises:
+        ConfigError: Something is unknown, wrong or contradictory; the message says where.
+    """
+    environment = os.environ if environment is None else environment
+    known = {option.path: option for option in options.options_of(Config)}
+    defaults = {
+        "peer.name": default_name(),
+        "peer.data_dir": default_data_dir(environment),
+        "peer.slots": processors(),
+    }
+    chosen = _config_file(file, environment)
+    layers = [
+        options.from_flags(known, flags or {}),
+        options.from_assignments(known, assignments),
+        options.from_environment(known, environment, PREFIX, reserved=[CONFIG_VARIABLE]),
+        options.from_file(known, chosen) if chosen else (),
+    ]
+    return cast("Config", options.build(Config, defaults, layers))
+
+
+def _config_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
+    if file is not None:
+        return file
+    if named := environment.get(CONFIG_VARIABLE):
+        return Path(named).expanduser()
+    usual = default_config_file(environment)
+    return usual if usual.is_file() else None

@@ -1,0 +1,187 @@
+"""The demo from its first line to its last: start the peers, hand in the video, watch, list.
+
+The picture is drawn by the main thread, which therefore also gets Ctrl-C; what may block (asking
+the peers, watching the task) happens in threads that only ever replace a value.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from peer.commands.session import Session, shaped
+from peer.demo.clip import make_clip
+from peer.demo.crew import Crew
+from peer.demo.view import Scene, View, view_for
+from peer.errors import DemoFailed, PeerError
+from peer.protocol import STOPPED, ShownTask
+from peer.screen.page import error_block, output_lines
+from peer.screen.words import clock_text, size_text
+from pipeline.tasks import TaskReport, TaskState
+
+NAMES = ("demo-1", "demo-2", "demo-3")
+LOOK_S = 0.5
+DRAW_S = 0.125
+UNFINISHED = (TaskState.QUEUED, TaskState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do.
+
+    Args:
+        video: None to make a clip.
+        data_dir: For everything the demo keeps; made when it is missing.
+        ffmpeg: What makes the clip.
+        settings: `section.key=value` texts for the peers.
+    """
+
+    video: Path | None
+    ladder: str
+    data_dir: Path
+    ffmpeg: Path
+    settings: tuple[str, ...] = ()
+
+
+def run(plan: Plan, console: Console) -> bool:
+    """Run the demo; return whether every output was made.
+
+    Raises:
+        DemoFailed: It could not be set up.
+        CommandFailed: A peer refused the video or the ladder.
+        KeyboardInterrupt: Ctrl-C; everything has been stopped.
+    """
+    try:
+        plan.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoFailed(
+            f"cannot make {plan.data_dir}: {error.strerror}; choose another with --data-dir"
+        ) from error
+    video = plan.video or make_clip(plan.ffmpeg, plan.data_dir / "clip.mp4")
+    scene = Scene(video=video.name, ladder=plan.ladder, doing="starting three peers")
+    session = Session(data_dir=str(plan.data_dir), config_file=Path("/dev/null"))
+    with view_for(console) as view:
+        try:
+            with Crew(plan.data_dir, NAMES, plan.settings) as crew:
+                shown = _perform(scene, crew, session, view, video)
+                took_s = scene.seconds
+                scene.doing = "stopping the peers"
+                view.show(scene)
+        finally:
+            scene.peers = [replace(peer, state="stopped", status=None) for peer in scene.peers]
+            scene.doing = "all peers have stopped"
+            view.show(scene)
+    _tell(shown, took_s, console)
+    return shown.state is TaskState.DONE
+
+
+def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path) -> ShownTask:
+    with _looking(scene, crew):
+        while not crew.check_started(scene.peers, scene.began) or not scene.peers:
+            view.show(scene)
+            time.sleep(DRAW_S)
+        view.show(scene)
+        _clear_up(session, "left behind by a demo that was killed")
+        scene.doing = "handing in the video"
+        view.show(scene)
+        try:
+            *_, answer = session.peer().follow(
+                "submit", path=str(video.absolute()), ladder=scene.ladder
+            )
+            watch = _Watch(session, answer["task_id"])
+            scene.doing = "transcoding"
+            while watch.goes_on():
+                scene.report = watch.report
+                crew.check_alive(scene.peers)
+                view.show(scene)
+                time.sleep(DRAW_S)
+        except BaseException:
+            scene.doing = "stopping"
+            view.show(scene)
+            _clear_up(session, "the demo was stopped")
+            raise
+        scene.report = watch.end()
+        return shaped(ShownTask, session.peer().ask("task", id=answer["task_id"]))
+
+
+@contextmanager
+def _looking(scene: Scene, crew: Crew) -> Iterator[None]:
+    """Keep the scene's peers up to date while the block runs."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            scene.peers = crew.look()
+            over.wait(LOOK_S)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=5.0)
+
+
+class _Watch:
+    """Follows a task in a thread."""
+
+    def __init__(self, session: Session, task_id: str) -> None:
+        self.report: TaskReport | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, args=(session, task_id), daemon=True)
+        self._thread.start()
+
+    def _run(self, session: Session, task_id: str) -> None:
+        try:
+            for report in session.watch(task_id):
+                self.report = report
+        except Exception as error:
+            self._error = error
+
+    def goes_on(self) -> bool:
+        return self._thread.is_alive()
+
+    def end(self) -> TaskReport:
+        """The last report. Raises what ended the watching early."""
+        if self._error is not None:
+            raise self._error
+        assert self.report is not None
+        assert self.report.state in STOPPED
+        return self.report
+
+
+def _clear_up(session: Session, reason: str) -> None:
+    """Cancel what is unfinished, so that the next demo does not go on with this one's work."""
+    with suppress(PeerError):
+        peer = session.peer()
+        for state in UNFINISHED:
+            for task in peer.ask("tasks", state=state.value, limit=100):
+                peer.ask("cancel", id=task["id"], reason=reason)
+
+
+def _tell(task: ShownTask, took_s: float, console: Console) -> None:
+    """Say how it ended and where everything is."""
+    if task.state is not TaskState.DONE:
+        console.print(Text.assemble((task.state.value, task.state.value), f" {task.title}"))
+        if task.error:
+            console.print(error_block(task.error), soft_wrap=True)
+        return
+    size = sum(output.size for output in task.outputs)
+    console.print(
+        Text.assemble(
+            ("done", "done"),
+            f" in {clock_text(took_s)}: {len(task.outputs)} files, {size_text(size)}",
+        )
+    )
+    for warning in task.warnings:
+        console.print(Text(f"warning: {warning}", style="warn"), soft_wrap=True)
+    for line in output_lines(task.outputs, console.width):
+        console.print(line, soft_wrap=True)

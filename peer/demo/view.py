@@ -1,0 +1,154 @@
+"""What one sees of the demo: a picture that moves on a terminal, and lines everywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.box import ROUNDED
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from peer.screen.live import Lines, task_bars
+from peer.screen.tables import PeerRow, peers_table
+from peer.screen.words import clock_text
+from pipeline.tasks import TaskReport
+
+
+@dataclass(slots=True)
+class Scene:
+    """Everything the picture shows.
+
+    Args:
+        doing: What happens now, in a few words.
+        began: When the demo began, on the monotonic clock.
+    """
+
+    video: str
+    ladder: str
+    doing: str
+    began: float = field(default_factory=time.monotonic)
+    peers: Sequence[PeerRow] = ()
+    report: TaskReport | None = None
+
+    @property
+    def seconds(self) -> float:
+        """For how long the demo has been running."""
+        return time.monotonic() - self.began
+
+
+class View(Protocol):
+    """**Protocol**: shows the scene; enter it before showing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, scene: Scene) -> None:
+        """Show how things stand; called several times a second."""
+        ...
+
+
+def view_for(console: Console) -> View:
+    """Choose by what the console writes to."""
+    return Picture(console) if console.is_terminal else Report(console)
+
+
+class Picture:
+    """Two panels, the peers above the work, redrawn in place; the last one stays."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def show(self, scene: Scene) -> None:
+        """Redraw."""
+        self._live.update(picture(scene), refresh=True)
+
+
+def picture(scene: Scene) -> RenderableType:
+    """The two panels.
+
+    The last line is empty: the terminal writes its `^C` where the cursor stands, and on a full line
+    that would begin another one and shift the picture.
+    """
+    work: RenderableType = Text(scene.doing, style="quiet")
+    if scene.report is not None:
+        work = task_bars(scene.report)
+    return Group(
+        _panel(
+            peers_table(scene.peers, datetime.now(UTC), fill=True),
+            "peers",
+            clock_text(scene.seconds),
+        ),
+        _panel(work, f"{scene.video} → {scene.ladder}", scene.doing),
+        "",
+    )
+
+
+def _panel(inside: RenderableType, title: str, note: str) -> RenderableType:
+    return Panel(
+        inside,
+        box=ROUNDED,
+        border_style="quiet",
+        title=Text(f" {title} ", style="title"),
+        title_align="left",
+        subtitle=Text(f" {note} ", style="quiet"),
+        subtitle_align="right",
+        padding=(0, 1),
+    )
+
+
+class Report:
+    """A line when something has changed that a reader of a log would want to know."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines = Lines(console)
+        self._doing = ""
+        self._states: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def show(self, scene: Scene) -> None:
+        """Write what is new."""
+        if scene.doing != self._doing:
+            self._doing = scene.doing
+            self._console.print(scene.doing, soft_wrap=True)
+        for peer in scene.peers:
+            if self._states.get(peer.name) != peer.state:
+                self._states[peer.name] = peer.state
+                self._console.print(f"{peer.name}: {peer.state} (process {peer.pid})")
+        if scene.report is not None:
+            self._lines.show(scene.report)

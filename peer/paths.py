@@ -1,0 +1,99 @@
+"""Where a peer's files lie, in one place, so that nobody else joins path segments.
+
+    <data_dir>/postgres/              the embedded PostgreSQL, shared by the peers of this machine
+    <data_dir>/store/                 the directory store
+    <data_dir>/peers/<name>/          what belongs to one peer alone, mode 0700
+        identity                      its uid and epoch
+        control.sock                  what `peerctl` talks to
+        scratch/                      one directory for each claim in progress
+
+A UNIX socket's address holds 107 bytes, and data directories can be longer. The usual way out is a
+second, short directory somewhere below /tmp, which two processes with different environments do
+not agree on and which must be defended against its neighbours. `socket_address` opens the socket's
+directory instead and names the socket through that descriptor, so that it always lies where this
+page says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SOCKET_NAME = "control.sock"
+ADDRESS_BYTES_MAX = 107
+"""The kernel's `sun_path` has 108 bytes, the last one for a NUL."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlaces:
+    """What belongs to one peer; nothing here is created by looking at it."""
+
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """The peer's name, which is its directory's."""
+        return self.directory.name
+
+    @property
+    def identity(self) -> Path:
+        """The file with the peer's uid and epoch."""
+        return self.directory / "identity"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where it listens for `peerctl`; connect and bind through `socket_address`."""
+        return self.directory / SOCKET_NAME
+
+    @property
+    def scratch(self) -> Path:
+        """Its workspaces; the content means nothing once the peer is gone."""
+        return self.directory / "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What lies in a data directory; nothing here is created by looking at it."""
+
+    data_dir: Path
+
+    @property
+    def postgres(self) -> Path:
+        """The embedded server's directory."""
+        return self.data_dir / "postgres"
+
+    @property
+    def store(self) -> Path:
+        """The directory store's root, unless another one is configured."""
+        return self.data_dir / "store"
+
+    def peer(self, name: str) -> PeerPlaces:
+        """The places of the peer of that name."""
+        return PeerPlaces(self.data_dir / "peers" / name)
+
+    def peers(self) -> list[PeerPlaces]:
+        """Every peer that has a control socket here, running or not, by name."""
+        found = (self.data_dir / "peers").glob(f"*/{SOCKET_NAME}")
+        return [PeerPlaces(socket.parent) for socket in sorted(found)]
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """Give an address for `bind` or `connect` that the kernel takes, however long the path is.
+
+    It is good only inside the `with` block.
+
+    Raises:
+        OSError: The directory does not exist or cannot be entered.
+    """
+    if len(os.fsencode(path)) <= ADDRESS_BYTES_MAX:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,223 @@
+"""Everything about one task on one page: where it stands, what it made, what happened to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from peer.protocol import ShownOutput, ShownTask
+from peer.screen.tables import bar, event_line, state_text
+from peer.screen.words import (
+    bitrate_text,
+    clock_text,
+    percent_text,
+    seconds_text,
+    short_ids,
+    since,
+    size_text,
+)
+from pipeline.tasks import Failure, ProductKind, Progress, TaskReport, TaskState
+
+
+def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType]:
+    """The whole page, to be printed with `soft_wrap=True` for the sake of the outputs' places."""
+    parts: list[RenderableType] = [_heading(task), _summary(task, now)]
+    if task.state is TaskState.RUNNING and task.progress:
+        parts += [_section("Progress"), _indented(progress_rows(task.title, task.progress))]
+    if task.error and task.state is not TaskState.DONE:
+        parts += [_section("Error"), _indented(error_block(task.error))]
+    if task.warnings:
+        parts += [_section("Warnings")]
+        parts += [_indented(Text(f"• {warning}", style="warn")) for warning in task.warnings]
+    if task.outputs:
+        parts += [_section("Outputs"), *output_lines(task.outputs, width)]
+    if task.events:
+        lines = [event_line(event, width - 2, of_one_task=True) for event in task.events]
+        parts += [_section("History"), *map(_indented, lines)]
+    if advice := what_to_type(task):
+        parts += [Text(""), Text(advice)]
+    return parts
+
+
+def what_to_type(task: ShownTask) -> str:
+    """The next command, where a person is needed."""
+    short = str(task.id)[:8]
+    if task.state is TaskState.ESCALATED:
+        return f"→ peerctl retry {short}    or    peerctl cancel {short}"
+    if task.state is TaskState.CANCELLED:
+        return f"→ peerctl retry {short}"
+    return ""
+
+
+def escalations_list(reports: Sequence[TaskReport], now: datetime) -> RenderableType:
+    """The tasks that wait for a person: the cause in full, and what to type."""
+    ids = short_ids(str(report.id) for report in reports)
+    parts: list[RenderableType] = []
+    for report in reports:
+        short = ids[str(report.id)]
+        cause = report.error.message if report.error else "no cause was recorded"
+        where = f"{report.error.stage.value}: {report.error.code}" if report.error else ""
+        parts += [
+            Text.assemble(
+                (f"{short}  ", "quiet"),
+                (report.title, "title"),
+                (f"  {since(report.submitted_at, now)} old, attempt {report.attempt}", "quiet"),
+            ),
+            _indented(Text.assemble((cause, "bad"), (f"  ({where})" if where else "", "quiet"))),
+            _indented(
+                Text(f"→ peerctl task {short}  |  peerctl retry {short}  |  peerctl cancel {short}")
+            ),
+            Text(""),
+        ]
+    return Group(*parts[:-1])
+
+
+def _heading(task: ShownTask) -> RenderableType:
+    return Text.assemble(
+        (task.title, "title"), "  ", state_text(task), "\n", (str(task.id), "quiet")
+    )
+
+
+def _section(title: str) -> RenderableType:
+    return Text(f"\n{title}", style="title")
+
+
+def _indented(inside: RenderableType) -> RenderableType:
+    return Padding(inside, (0, 0, 0, 2), expand=False)
+
+
+def _summary(task: ShownTask, now: datetime) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="quiet", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("ladder", f"{task.ladder}, {task.strictness.value}")
+    failed = ", ".join(f"{stage.value} failed {n}x" for stage, n in task.failures.items() if n)
+    grid.add_row(
+        "attempt", f"{task.attempt}" + (f" ({failed} of {task.attempts_max})" if failed else "")
+    )
+    grid.add_row("submitted", f"{_moment(task.submitted_at)}, {since(task.submitted_at, now)} ago")
+    if task.finished_at:
+        took = (task.finished_at - task.submitted_at).total_seconds()
+        grid.add_row("finished", f"{_moment(task.finished_at)}, after {seconds_text(took)}")
+    if task.retry_at and task.state is TaskState.QUEUED and task.retry_at > now:
+        wait = clock_text((task.retry_at - now).total_seconds())
+        grid.add_row("next attempt", f"{_moment(task.retry_at)}, in {wait}")
+    if task.holder:
+        grid.add_row("peer", f"{task.holder}" + (f" on {task.node}" if task.node else ""))
+    grid.add_row("source", Text(task.source))
+    return grid
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def progress_rows(title: str, progress: Progress) -> RenderableType:
+    """A bar for the task and one for each rendition."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
+    grid.add_column()
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_row(
+        Text(title, style="title"), bar(progress.fraction, 24), percent_text(progress.fraction),
+        Text(pace_text(progress), style="quiet"),
+    )  # fmt: skip
+    for rendition in progress.renditions:
+        grid.add_row(
+            Text(f"  {rendition.name}"), bar(rendition.fraction, 24),
+            percent_text(rendition.fraction), Text(rendition.step, style="quiet"),
+        )  # fmt: skip
+    return grid
+
+
+def pace_text(progress: Progress) -> str:
+    """What is being done, how fast, and how long it will still take."""
+    parts = [progress.step]
+    if progress.frames and progress.frames_total:
+        parts.append(f"{progress.frames}/{progress.frames_total} frames")
+    if progress.speed:
+        parts.append(f"{progress.speed:.1f}x")
+    if progress.eta_s is not None:
+        parts.append(f"{clock_text(progress.eta_s)} left")
+    return ", ".join(parts)
+
+
+def error_block(error: Failure) -> RenderableType:
+    """The sentence of cause, and below it what the tool said last."""
+    cause = Text.assemble(
+        (error.message, "bad"), (f"  ({error.stage.value}: {error.code})", "quiet")
+    )
+    if not error.log_tail.strip():
+        return cause
+    return Group(cause, Padding(Text(error.log_tail.rstrip(), style="quiet"), (0, 0, 0, 2)))
+
+
+def output_lines(outputs: Sequence[ShownOutput], width: int) -> list[Text]:
+    """A line for each file with its place, an HLS rendition's segments in one.
+
+    Where a place does not fit on the line, the directory they all lie in is said once at the top
+    instead. It may still be longer than the width: print the lines with `soft_wrap=True`, so that
+    the terminal wraps them and one can copy a path whole.
+    """
+    rows = list(output_rows(outputs))
+    top = _common_directory([url for *_, url in rows])
+    table = [(name, media, size_text(size), url) for name, media, size, url in rows]
+    widths = [max((len(row[column]) for row in table), default=0) for column in range(4)]
+    shorten = top and sum(widths) + 8 > width
+    lines = [Text.assemble("  ", (top, "quiet"))] if shorten else []
+    for name, media, size, url in table:
+        line = Text.assemble("  ", name.ljust(widths[0]))
+        line.append(f"  {media.ljust(widths[1])}" if widths[1] else "")
+        line.append(f"  {size.rjust(widths[2])}", style="title")
+        line.append("" if shorten else f"  {url}", style="quiet")
+        lines.append(line)
+    return lines
+
+
+def _common_directory(urls: Sequence[str]) -> str:
+    """The longest beginning of all places that ends with a slash."""
+    shared = os.path.commonprefix(list(urls))  # noqa: RUF071 - cut at a slash in the next line
+    return shared[: shared.rfind("/") + 1]
+
+
+def output_rows(outputs: Sequence[ShownOutput]) -> Iterator[tuple[str, str, int, str]]:
+    """Yield name, media, size in bytes and place of every row; the largest renditions first."""
+    segments: dict[str, list[ShownOutput]] = {}
+    for output in sorted(outputs, key=_rank):
+        if output.kind is ProductKind.SEGMENT:
+            segments.setdefault(output.rendition, []).append(output)
+        else:
+            yield output.name, media_text(output.media), output.size, output.url
+    for rendition, files in segments.items():
+        folder = files[0].url.rpartition("/")[0]
+        media = next((media_text(file.media) for file in files if file.media), "")
+        size = sum(file.size for file in files)
+        media = f"{media} in {len(files)} files".strip()
+        yield f"{rendition or 'segments'}/", media, size, f"{folder}/"
+
+
+def _rank(output: ShownOutput) -> tuple[int, int, str]:
+    kinds = list(ProductKind)
+    height = output.media.get("height")
+    return kinds.index(output.kind), -height if isinstance(height, int) else 0, output.name
+
+
+def media_text(media: Any) -> str:
+    """What is inside, as far as it is known: `1280x720 h264 2.5 Mb/s`."""
+    parts = []
+    if media.get("width") and media.get("height"):
+        parts.append(f"{media['width']}x{media['height']}")
+    codecs = media.get("codecs") or media.get("video_codec") or media.get("codec")
+    if codecs:
+        parts.append("+".join(codecs) if isinstance(codecs, list | tuple) else str(codecs))
+    if media.get("bitrate"):
+        parts.append(bitrate_text(float(media["bitrate"])))
+    return " ".join(parts)

@@ -1,0 +1,247 @@
+"""Tables of many things, one row each: tasks, peers, checks, events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from peer.protocol import Check, PeerStatus
+from peer.screen.console import NARROW
+from peer.screen.words import (
+    clock_text,
+    one_line,
+    percent_text,
+    short_ids,
+    since,
+    size_text,
+)
+from pipeline.ports import EventRow
+from pipeline.tasks import Progress, TaskReport, TaskState
+
+BAR_WIDTH = 12
+
+
+Heading = str | tuple[str, dict[str, Any]]
+"""A column's heading, or a heading with more arguments for `Table.add_column`."""
+
+
+def plain_table(*headings: Heading) -> Table:
+    """A table without lines: a quiet heading, two blanks between the columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="quiet")
+    for heading in headings:
+        name, arguments = heading if isinstance(heading, tuple) else (heading, {})
+        options: dict[str, Any] = {"no_wrap": True} | arguments
+        table.add_column(name, **options)
+    return table
+
+
+def bar(fraction: float, width: int = BAR_WIDTH) -> ProgressBar:
+    """A progress bar of so many columns."""
+    return ProgressBar(total=1.0, completed=min(1.0, max(0.0, fraction)), width=width)
+
+
+def tasks_table(
+    reports: Sequence[TaskReport], now: datetime, width: int, *, fill: bool
+) -> RenderableType:
+    """The tasks, newest first, and below them one line for each that went wrong.
+
+    Args:
+        fill: Use the whole width, as a terminal's table should and a pipe's should not.
+    """
+    ids = short_ids(str(report.id) for report in reports)
+    wide = width >= NARROW
+    title: dict[str, Any] = {"overflow": "ellipsis", "min_width": 8} | (
+        {"ratio": 1} if fill else {}
+    )
+    right: dict[str, Any] = {"justify": "right"}
+    extra: list[Heading] = ["LADDER", ("TRY", right), ("SPEED", right)] if wide else []
+    table = plain_table(
+        "ID",
+        ("TITLE", title),
+        "STATE",
+        *extra[:2],
+        "PROGRESS",
+        *extra[2:],
+        ("LEFT", right),
+        ("PEER", {"overflow": "ellipsis", "max_width": 16 if wide else 10}),
+        ("AGE", right),
+    )
+    table.expand = fill
+    for report in reports:
+        progress = report.progress if report.state is TaskState.RUNNING else None
+        table.add_row(
+            ids[str(report.id)],
+            Text(report.title),
+            state_text(report),
+            *([report.ladder, f"{report.attempt}/{report.attempts_max}"] if wide else []),
+            _progress_cell(report, progress),
+            *([_speed(progress)] if wide else []),
+            _left(report, progress, now),
+            Text(report.holder or ""),
+            since(report.submitted_at, now),
+        )
+    errors = [
+        Text.assemble(
+            (ids[str(report.id)], report.state.value),
+            " ",
+            one_line(report.error.message, width - len(ids[str(report.id)]) - 2),
+        )
+        for report in reports
+        if report.error and report.state is not TaskState.DONE
+    ]
+    return Group(table, *([Text("")] if errors else []), *errors)
+
+
+def state_text(report: TaskReport) -> Text:
+    """The state in its colour; a task that waits for another attempt says so."""
+    if report.state is TaskState.QUEUED and report.error:
+        return Text("retrying", style="warn")
+    return Text(report.state.value, style=report.state.value)
+
+
+def _progress_cell(report: TaskReport, progress: Progress | None) -> RenderableType:
+    if report.state is TaskState.DONE:
+        return _bar_and_percent(1.0)
+    if progress:
+        return _bar_and_percent(progress.fraction)
+    if report.failures:
+        failed = sum(report.failures.values())
+        return Text(f"failed {failed}x", style="quiet")
+    return ""
+
+
+def _bar_and_percent(fraction: float) -> RenderableType:
+    cell = Table.grid(padding=(0, 1, 0, 0))
+    cell.add_row(bar(fraction), Text(percent_text(fraction).rjust(5)))
+    return cell
+
+
+def _speed(progress: Progress | None) -> str:
+    return f"{progress.speed:.1f}x" if progress and progress.speed else ""
+
+
+def _left(report: TaskReport, progress: Progress | None, now: datetime) -> str:
+    """Until the end of the work, or until the next attempt."""
+    if progress and progress.eta_s is not None:
+        return clock_text(progress.eta_s)
+    if report.state is TaskState.QUEUED and report.retry_at and report.retry_at > now:
+        return clock_text((report.retry_at - now).total_seconds())
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """A peer as a table shows it; no status while it starts or when it is gone."""
+
+    name: str
+    pid: int
+    state: str
+    status: PeerStatus | None = None
+
+
+def peers_table(rows: Sequence[PeerRow], now: datetime, *, fill: bool) -> RenderableType:
+    """The peers of this machine and what each is doing; `fill` as for tasks."""
+    right = {"justify": "right"}
+    table = plain_table(
+        "PEER",
+        ("PID", right),
+        ("STATE", {"min_width": 8}),
+        ("SLOTS", right),
+        ("CPU", right | {"min_width": 5}),
+        ("MEMORY", right | {"min_width": 7}),
+        ("UP", right | {"min_width": 4}),
+        ("WORKS ON", {"overflow": "ellipsis"} | ({"ratio": 1} if fill else {})),
+    )
+    table.expand = fill
+    troubles: list[RenderableType] = []
+    for row in rows:
+        status = row.status
+        facts: list[RenderableType] = ["", "", "", "", ""]
+        if status is not None:
+            facts = [
+                f"{len(status.running)}/{status.slots}",
+                f"{status.cpu_percent:.0f} %",
+                size_text(status.memory_bytes),
+                since(status.started_at, now),
+                works_on(status),
+            ]
+            troubles += [
+                Text.assemble((f"{row.name}: {name} ", "bad"), state)
+                for name, state in status.dependencies.items()
+                if state != "ok"
+            ]
+        name, state = Text(row.name, style="title"), Text(row.state, style=row.state)
+        table.add_row(name, str(row.pid), state, *facts)
+    return Group(table, *troubles)
+
+
+def works_on(status: PeerStatus) -> Text:
+    """Titles with how far they are."""
+    return Text(", ").join(
+        Text.assemble(
+            run.title,
+            ("" if run.progress is None else f" {percent_text(run.progress)}", "quiet"),
+        )
+        for run in status.running
+    )
+
+
+def checks_table(checks: Sequence[Check]) -> RenderableType:
+    """What `doctor` found, and under each problem what to do about it."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        mark = Text("ok", style="good") if check.ok else Text("problem", style="bad")
+        table.add_row(mark, Text(check.check, style="title"), Text(check.detail))
+        if check.advice and not check.ok:
+            table.add_row("", "", Text(f"→ {check.advice}"))
+    return table
+
+
+def event_line(event: EventRow, width: int, *, of_one_task: bool = False) -> Text:
+    """One event: when, what, which task, where, and its facts as far as they fit."""
+    local = event.at.astimezone()
+    task = "" if of_one_task else f"{str(event.task_id or '')[:8].ljust(8)}  "
+    line = Text.assemble(
+        (f"{local:%H:%M:%S}.{local.microsecond // 1000:03}  ", "quiet"),
+        (event.type.ljust(27), _event_style(event.type)),
+        task,
+        (f"{event.container}  ", "quiet"),
+        facts_text(event.data),
+    )
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def facts_text(data: dict[str, Any]) -> str:
+    """An event's data on one line: numbers short, nested values as their number of entries."""
+    parts = []
+    for key, value in data.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, float):
+            parts.append(f"{key}={value:.3g}")
+        elif isinstance(value, list):
+            parts.append(f"{key}={','.join(map(str, value))}")
+        elif isinstance(value, dict):
+            parts.append(" ".join(f"{name}={inner}" for name, inner in value.items()))
+        else:
+            parts.append(f"{key}={value}")
+    return " ".join(" ".join(parts).split())
+
+
+def _event_style(type: str) -> str:
+    if type == "ContainerErrorEscalation":
+        return "bad"
+    if type in ("ContainerErrorRetry", "ContainerFailureDetected"):
+        return "warn"
+    return "title" if type in ("TaskReceived", "WorkloadProcessingFinished") else ""

@@ -1,0 +1,264 @@
+"""Transactions on PostgreSQL from trio: one function, run in a thread, on a connection of a pool.
+
+The pool is a list of idle connections. psycopg_pool was tried and left out, for what it does while
+the server is away: a call waits for its whole timeout and then says nothing about the cause, and
+because new connections are made in the background with an exponential pause, it goes on waiting
+after the server is back (measured: 1 s after an outage of 13 s, and growing with it). Here a call
+connects for itself when no connection is idle, so it fails at once, with the reason, and works
+again with the first call after the server does. trio's limiter already is the queue in front of the
+pool. psycopg's `AsyncConnection` needs asyncio; driving it from trio needs its private parts.
+
+What is known after an error: until COMMIT is sent, a failed transaction has certainly not happened,
+and is repeated at once when the connection was an old one (the server was restarted since).
+After that nobody knows, and the caller's error says so (`definite`).
+
+A thread cannot be cancelled. So a call that has begun runs to its end and returns its result even
+when it is cancelled meanwhile, and what bounds it is the server's `statement_timeout` and, should
+the server be frozen or unreachable, the socket, which is shut at `transaction_timeout_s`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+import trio
+from psycopg import errors
+
+from pipeline.errors import LedgerUnavailable, PipelineError
+from pipeline.ledger.connections import Connection, connect, sentence, shut
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REPEATS_MAX = 3
+"""How often a transaction that lost against another one is repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseConfig:
+    """How to reach the database.
+
+    Args:
+        conninfo: libpq's connection string or URL.
+        connections_max: How many transactions may run at once. Each takes a thread while it runs.
+        connect_timeout_s: For one attempt to connect. libpq takes whole seconds, at least 2.
+        statement_timeout_s: The server ends a statement that takes longer, and a session that
+            holds a transaction open for longer without doing anything: a frozen peer locks nobody.
+        transaction_timeout_s: The client ends a transaction that takes longer.
+    """
+
+    conninfo: str
+    connections_max: int = 4
+    connect_timeout_s: int = 5
+    statement_timeout_s: float = 10.0
+    transaction_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.connections_max < 1:
+            raise ValueError("ledger: connections_max must be at least 1")
+        if self.connect_timeout_s < 2:
+            raise ValueError("ledger: connect_timeout_s must be at least 2")
+        if not 0 < self.statement_timeout_s <= self.transaction_timeout_s:
+            raise ValueError(
+                "ledger: statement_timeout_s must be above 0 and at most transaction_timeout_s"
+            )
+
+
+class Database:
+    """A pool of connections; opens them when they are needed, and needs no opening itself.
+
+    Args:
+        on_unavailable: Called in a thread when no connection can be made, before one more try:
+            the embedded server is started again here. It may block, and raise `PipelineError`.
+    """
+
+    def __init__(
+        self, config: DatabaseConfig, *, on_unavailable: Callable[[], None] | None = None
+    ) -> None:
+        self.config = config
+        self._on_unavailable = on_unavailable
+        self._limiter = trio.CapacityLimiter(config.connections_max)
+        self._idle: list[Connection] = []  # used from threads: append, pop and clear are atomic
+        self._reviving = threading.Lock()
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
+        """Run `work` as one transaction, in a thread.
+
+        It is rolled back when `work` raises, and run again from the start when it lost against
+        another transaction or found its connection dead; so `work` must do nothing but use the
+        connection.
+
+        Args:
+            timeout_s: In place of the configuration's `transaction_timeout_s`.
+
+        Raises:
+            LedgerUnavailable: The database cannot be reached, ended the connection, or took too
+                long; `definite` tells whether the transaction may have happened all the same.
+        """
+        return await self._in_thread(lambda call: self._transact(call, work), timeout_s)
+
+    async def connect(self, prepare: Callable[[Connection], T]) -> tuple[Connection, T]:
+        """Make a connection of its own, in autocommit mode, that the caller closes.
+
+        Args:
+            prepare: Run on it in the same thread; its result is returned with the connection.
+
+        Raises:
+            LedgerUnavailable: The database cannot be reached.
+        """
+
+        def work(call: _Call) -> tuple[Connection, T]:
+            connection = self._connect()
+            try:
+                with call.using(connection):
+                    return connection, prepare(connection)
+            except psycopg.Error as error:
+                connection.close()
+                raise LedgerUnavailable(sentence(error), definite=True) from error
+
+        return await self._in_thread(work)
+
+    async def aclose(self) -> None:
+        """Close the idle connections now, and those at work when their transactions end."""
+        self._closed = True
+        await trio.to_thread.run_sync(self._drop_idle)
+
+    async def _in_thread(self, work: Callable[[_Call], T], timeout_s: float | None = None) -> T:
+        """Run `work` in a thread, with a task beside it that shuts its socket when it is late.
+
+        Only waiting for a free place can be cancelled. Afterwards there is no checkpoint at which a
+        result could get lost: the nursery's end is none as long as no task in it is cancelled from
+        outside, and the shield keeps that from happening.
+        """
+        call = _Call(timeout_s or self.config.transaction_timeout_s)
+        late = trio.CancelScope(shield=True)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call.shut_when_late, late)
+            try:
+                result = await trio.to_thread.run_sync(work, call, limiter=self._limiter)
+            except Exception as error:  # carried out of the nursery, which would wrap it in a group
+                failure = error
+            finally:
+                late.cancel()
+        if failure is not None:
+            raise failure
+        return result
+
+    def _transact(self, call: _Call, work: Callable[[Connection], T]) -> T:
+        lost = 0
+        while True:
+            connection, is_fresh = self._take()
+            committing = False
+            try:
+                with call.using(connection), connection.transaction():
+                    result = work(connection)
+                    committing = True
+                return result
+            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
+                lost += 1
+                if lost > REPEATS_MAX:
+                    raise LedgerUnavailable(sentence(error), definite=True) from error
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                is_dead = connection.closed
+                if call.is_late:
+                    raise LedgerUnavailable(
+                        f"the ledger's database did not answer in {call.timeout_s:g} s",
+                        definite=not committing,
+                    ) from error
+                if is_dead and not is_fresh and not committing:
+                    self._drop_idle()  # as old as this one, and as dead
+                    continue
+                raise LedgerUnavailable(sentence(error), definite=not committing) from error
+            except errors.ReadOnlySqlTransaction as error:
+                # The server became a standby; the connection still leads to it.
+                connection.close()
+                raise LedgerUnavailable(sentence(error), definite=True) from error
+            finally:
+                self._give_back(connection)
+
+    def _take(self) -> tuple[Connection, bool]:
+        """Get a connection, and whether it was made just now."""
+        try:
+            return self._idle.pop(), False
+        except IndexError:
+            return self._connect(), True
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _connect(self) -> Connection:
+        try:
+            return connect(self.config)
+        except LedgerUnavailable:
+            if self._on_unavailable is None:
+                raise
+        with self._reviving:  # one thread starts the server again, the others find it there
+            try:
+                return connect(self.config)
+            except LedgerUnavailable as error:
+                log.warning("database away", extra={"action": "revive", "error": str(error)})
+            try:
+                self._on_unavailable()
+            except LedgerUnavailable:
+                raise
+            except PipelineError as error:
+                raise LedgerUnavailable(str(error), definite=True) from error
+            return connect(self.config)
+
+
+class _Call:
+    """One use of a connection by a thread, as seen from trio: how long it has taken so far."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.is_late = False
+        self._lock = (
+            threading.Lock()
+        )  # a descriptor must not be shut after somebody else has got it
+        self._connection: Connection | None = None
+        self._since = 0.0
+
+    def using(self, connection: Connection) -> _Call:
+        with self._lock:
+            self._connection = connection
+            self._since = time.monotonic()
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self._connection = None
+
+    async def shut_when_late(self, scope: trio.CancelScope) -> None:
+        with scope:
+            left_s = self.timeout_s
+            while left_s > 0:
+                await trio.sleep(left_s)
+                left_s = self._left_s()
+            with self._lock:
+                if self._connection is not None:
+                    self.is_late = True
+                    shut(self._connection)
+
+    def _left_s(self) -> float:
+        with self._lock:
+            if self._connection is None:
+                return self.timeout_s
+            return self._since + self.timeout_s - time.monotonic()

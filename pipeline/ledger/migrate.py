@@ -1,0 +1,119 @@
+"""Brings the tables to what this version needs: numbered SQL files, applied in their order.
+
+Whichever peer comes first does it. Each file is one transaction that takes an advisory lock, looks
+what has been applied by then, and applies the next one; so any number of peers may start at once,
+and one that dies halfway leaves a whole number of migrations behind. A migrations framework brings
+its own command, configuration and models; this needs two of its ideas, order and checksums.
+
+Files that have been released are never changed: their checksums are in people's databases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from pipeline.errors import LedgerIncompatible
+from pipeline.ledger.connections import Connection
+from pipeline.ledger.database import Database
+from pipeline.ledger.queries import QUERIES
+
+TIMEOUT_S = 600.0
+"""How long one migration may take, the wait for other peers included."""
+
+_NAME = re.compile(r"(\d{4})_([a-z_]+)\.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file; `checksum` is the SHA-256 of its bytes."""
+
+    number: int
+    name: str
+    checksum: str
+    statements: bytes
+
+
+@cache
+def known_migrations() -> tuple[Migration, ...]:
+    """Read this version's migrations, in their order, numbered from 1 without a gap."""
+    found = []
+    for file in resources.files("pipeline.ledger").joinpath("migrations").iterdir():
+        if title := _NAME.fullmatch(file.name):
+            statements = file.read_bytes()
+            found.append(
+                Migration(
+                    number=int(title[1]),
+                    name=title[2],
+                    checksum=hashlib.sha256(statements).hexdigest(),
+                    statements=statements,
+                )
+            )
+    found.sort(key=lambda migration: migration.number)
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
+    return tuple(found)
+
+
+async def bring_up_to_date(
+    database: Database, migrations: Sequence[Migration] | None = None
+) -> None:
+    """Apply what is missing.
+
+    Args:
+        migrations: This version's, unless a test says otherwise.
+
+    Raises:
+        LedgerIncompatible: The database was changed by a newer version, or by hand.
+        LedgerUnavailable: It cannot be reached; what was applied so far stays.
+    """
+    known = known_migrations() if migrations is None else migrations
+    if await database.run(lambda on: len(_applied(on, known)) == len(known)):
+        return  # the usual start takes no lock
+    while await database.run(lambda on: _apply_next(on, known), timeout_s=TIMEOUT_S):
+        pass
+
+
+def _apply_next(connection: Connection, known: Sequence[Migration]) -> bool:
+    """Apply one migration; whether there was one to apply."""
+    timeout = {"timeout": f"{TIMEOUT_S:.0f}s"}
+    connection.execute(QUERIES["allow_long_statements"], timeout)
+    connection.execute(QUERIES["lock_migrations"])
+    connection.execute(QUERIES["create_migrations_table"])
+    applied = len(_applied(connection, known))
+    if applied == len(known):
+        return False
+    following = known[applied]
+    connection.execute(following.statements)
+    values = {
+        "number": following.number,
+        "name": following.name,
+        "checksum": following.checksum,
+    }
+    connection.execute(QUERIES["insert_migration"], values)
+    return True
+
+
+def _applied(connection: Connection, known: Sequence[Migration]) -> list[int]:
+    """The numbers of what has been applied, each found to be what this version means by it."""
+    present = connection.execute(QUERIES["has_migrations_table"]).fetchone()
+    if present is None or not present["present"]:
+        return []
+    rows = connection.execute(QUERIES["list_migrations"]).fetchall()
+    by_number = {migration.number: migration for migration in known}
+    for row in rows:
+        migration = by_number.get(row["number"])
+        if migration is None:
+            raise LedgerIncompatible(
+                f"the database has migration {row['number']} ({row['name']}), which this version "
+                f"of Grapevine does not know: upgrade Grapevine on this machine"
+            )
+        if migration.checksum != row["checksum"]:
+            raise LedgerIncompatible(
+                f"migration {row['number']} ({row['name']}) of the database is not the one of this "
+                f"version of Grapevine: it was changed after a release, or by hand"
+            )
+    return [row["number"] for row in rows]

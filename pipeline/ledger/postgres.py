@@ -1,0 +1,130 @@
+"""The ledger on PostgreSQL, as the worker, people and the sweeper see it.
+
+A thin shell: each method runs one transaction from `claims`, `desk` or `sweep`. What those may rely
+on, and in which order they lock, is in README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from uuid import UUID
+
+from pipeline.events import Record, Recorder
+from pipeline.ledger import claims, desk, migrate, sweep
+from pipeline.ledger.claims import Request, Rules
+from pipeline.ledger.connections import Connection
+from pipeline.ledger.database import Database
+from pipeline.ledger.locked_task import write_events
+from pipeline.ports import EventRow, Expired, Expiry, Release, Submission
+from pipeline.tasks import (
+    Busy,
+    Claim,
+    Holder,
+    Product,
+    Progress,
+    Settled,
+    Task,
+    TaskReport,
+    TaskState,
+)
+
+
+class PostgresLedger:
+    """Implements `ClaimLedger`, `TaskDesk` and `Sweep`.
+
+    Args:
+        lease_s: How long a claim holds without a renewal.
+        expiry: Decides how a part goes on whose lease ran out. Called in a thread inside the
+            transaction, as is `recorder`: both must be quick and safe to call from any thread.
+    """
+
+    def __init__(
+        self, database: Database, *, lease_s: float, expiry: Expiry, recorder: Recorder
+    ) -> None:
+        if lease_s <= 0:
+            raise ValueError("ledger: lease_s must be above 0")
+        self._database = database
+        self._rules = Rules(lease_s=lease_s, expiry=expiry, recorder=recorder)
+
+    async def prepare(self) -> None:
+        """Bring the tables to what this version needs; any number of peers may do so at once.
+
+        Raises:
+            LedgerIncompatible: A newer version has been here, or the server is too old.
+        """
+        await migrate.bring_up_to_date(self._database)
+
+    async def claim(
+        self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
+    ) -> Claim | Busy | Settled:
+        """See `ClaimLedger`."""
+        request = Request(task_id=task_id, part=part, holder=holder, token=token, record=record)
+        return await self._database.run(lambda on: claims.claim(on, self._rules, request))
+
+    async def retrieve_details(self, claim: Claim, record: Callable[[Task], Record]) -> Task:
+        """See `ClaimLedger`. `record` is called in a thread."""
+        return await self._database.run(lambda on: claims.retrieve_details(on, claim, record))
+
+    async def advance(self, claim: Claim, record: Record) -> None:
+        """See `ClaimLedger`."""
+        await self._database.run(lambda on: claims.advance(on, claim, record))
+
+    async def renew(self, claim: Claim, progress: Progress | None) -> None:
+        """See `ClaimLedger`."""
+        await self._database.run(lambda on: claims.renew(on, self._rules, claim, progress))
+
+    async def finish(
+        self, claim: Claim, products: Sequence[Product], warnings: Sequence[str], record: Record
+    ) -> None:
+        """See `ClaimLedger`."""
+        await self._database.run(lambda on: claims.finish(on, claim, products, warnings, record))
+
+    async def release(self, claim: Claim, release: Release, records: Sequence[Record]) -> None:
+        """See `ClaimLedger`."""
+        await self._database.run(lambda on: claims.release(on, claim, release, records))
+
+    async def submit(self, submission: Submission) -> None:
+        """See `TaskDesk`."""
+        await self._database.run(lambda on: desk.submit(on, submission))
+
+    async def list_tasks(self, state: TaskState | None, limit: int) -> Sequence[TaskReport]:
+        """See `TaskDesk`."""
+        return await self._database.run(lambda on: desk.list_tasks(on, state, limit))
+
+    async def show_task(self, prefix: str) -> TaskReport:
+        """See `TaskDesk`."""
+        return await self._database.run(lambda on: desk.show_task(on, prefix))
+
+    async def list_events(
+        self, *, task_id: UUID | None, type: str | None, after_id: int, limit: int
+    ) -> Sequence[EventRow]:
+        """See `TaskDesk`."""
+        work: Callable[[Connection], Sequence[EventRow]] = partial(
+            desk.list_events, task_id=task_id, type=type, after_id=after_id, limit=limit
+        )
+        return await self._database.run(work)
+
+    async def retry(self, task_id: UUID, reason: str) -> int:
+        """See `TaskDesk`."""
+        return await self._database.run(lambda on: desk.retry(on, task_id, reason))
+
+    async def cancel(self, task_id: UUID, reason: str) -> None:
+        """See `TaskDesk`."""
+        await self._database.run(lambda on: desk.cancel(on, task_id, reason))
+
+    async def expire_leases(self) -> Sequence[Expired]:
+        """See `Sweep`."""
+        return await self._database.run(lambda on: sweep.expire_leases(on, self._rules))
+
+    async def unannounced(self, older_than_s: float) -> Sequence[tuple[UUID, int]]:
+        """See `Sweep`."""
+        return await self._database.run(lambda on: sweep.unannounced(on, older_than_s))
+
+    async def announced(self, task_id: UUID, part: int) -> None:
+        """See `Sweep`."""
+        await self._database.run(lambda on: sweep.announced(on, task_id, part))
+
+    async def record(self, records: Sequence[Record]) -> None:
+        """See `Sweep`."""
+        await self._database.run(lambda on: write_events(on, records))

@@ -1,0 +1,253 @@
+-- What the ledger asks of PostgreSQL. Each query has a name and the reason for its shape.
+--
+-- Times are the database's alone. clock_timestamp() is the time of day, also in a transaction that
+-- had to wait for a lock; statement_timestamp() stands where an index must be used.
+
+-- set_session
+-- What every session promises, in one round trip. (The client's connection options cannot say it
+-- through all poolers, and a server's configuration is not ours.)
+SELECT set_config(name, value, false)
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
+
+-- lock_task
+-- Everything that changes a task or its parts begins here, so two such transactions go one after
+-- the other. NO KEY: inserts that refer to the row need not wait.
+SELECT id, title, source, ladder, strictness, attempts_max, state
+FROM tasks WHERE id = %(task_id)s
+FOR NO KEY UPDATE;
+
+-- read_parts
+-- Under the task's lock, which is the parts' lock too. A statement of its own, so that its snapshot
+-- is younger than the lock.
+SELECT part, state, attempt, failures, token, error, announced_at IS NOT NULL AS announced,
+       extract(epoch FROM not_before - clock_timestamp())::float8 AS due_in_s
+FROM parts WHERE task_id = %(task_id)s
+ORDER BY part;
+
+-- save_part
+-- The part as it is now. Without a delay its due time stays.
+UPDATE parts
+SET state = %(state)s, attempt = %(attempt)s, failures = %(failures)s::jsonb, token = %(token)s,
+    error = %(error)s::jsonb,
+    announced_at = CASE WHEN %(announced)s THEN announced_at END,
+    not_before = CASE WHEN %(delay_s)s::float8 IS NULL THEN not_before
+                      ELSE clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END
+WHERE task_id = %(task_id)s AND part = %(part)s;
+
+-- save_task_state
+-- Derived from the parts, in the transaction that changed one.
+UPDATE tasks
+SET state = %(state)s, finished_at = CASE WHEN %(state)s = 'done' THEN clock_timestamp() END
+WHERE id = %(task_id)s;
+
+-- insert_claim
+-- Nothing comes back when the token has been used before: that claim has ended and stays ended.
+INSERT INTO claims (token, task_id, part, attempt, peer_uid, peer_name, epoch, container, node,
+                    lease_expires_at)
+VALUES (%(token)s, %(task_id)s, %(part)s, %(attempt)s, %(peer_uid)s, %(peer_name)s, %(epoch)s,
+        %(container)s, %(node)s, clock_timestamp() + make_interval(secs => %(lease_s)s::float8))
+ON CONFLICT (token) DO NOTHING
+RETURNING token;
+
+-- lock_claim
+-- Holds off its holder's renewals until this transaction has decided. The lock comes after the
+-- task's, or alone.
+SELECT task_id, part, attempt, peer_uid, peer_name, step, outcome,
+       extract(epoch FROM lease_expires_at - clock_timestamp())::float8 AS lease_left_s
+FROM claims WHERE token = %(token)s
+FOR NO KEY UPDATE;
+
+-- end_claim
+-- Once: the row of an ended claim is history.
+UPDATE claims
+SET ended_at = clock_timestamp(), outcome = %(outcome)s, error = %(error)s::jsonb,
+    step = CASE WHEN %(outcome)s = 'done' THEN 'finished' ELSE step END
+WHERE token = %(token)s AND ended_at IS NULL;
+
+-- renew_claim
+-- The fence is `ended_at`, not the time: a holder that is late, but was not taken over, may go on.
+UPDATE claims
+SET renewed_at = clock_timestamp(),
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s::float8),
+    progress = coalesce(%(progress)s::jsonb, progress)
+WHERE token = %(token)s AND ended_at IS NULL
+RETURNING token;
+
+-- advance_claim
+-- After lock_claim found it alive.
+UPDATE claims SET step = %(step)s WHERE token = %(token)s;
+
+-- why_lost
+-- How a claim ended, who holds its part now, and what a person said if one stopped the task.
+SELECT ended.outcome, holder.peer_name AS holder,
+       (SELECT reason FROM interventions
+        WHERE task_id = ended.task_id AND action = 'cancel' ORDER BY id DESC LIMIT 1) AS reason
+FROM claims AS ended
+LEFT JOIN claims AS holder
+       ON holder.task_id = ended.task_id AND holder.part = ended.part AND holder.ended_at IS NULL
+WHERE ended.token = %(token)s;
+
+-- read_task
+-- What the holder of a claim must know.
+SELECT id, title, source, ladder, strictness, attempts_max FROM tasks WHERE id = %(task_id)s;
+
+-- insert_output
+-- One file of a commit; all of them come in the transaction that ends the claim.
+INSERT INTO outputs (task_id, part, name, kind, rendition, key, size, media, attempt, token)
+VALUES (%(task_id)s, %(part)s, %(name)s, %(kind)s, %(rendition)s, %(key)s, %(size)s,
+        %(media)s::jsonb, %(attempt)s, %(token)s);
+
+-- add_warnings
+-- Appended, because each part commits its own.
+UPDATE tasks SET warnings = warnings || %(warnings)s::jsonb WHERE id = %(task_id)s;
+
+-- insert_event
+-- A repeated write finds its event there and leaves it as it is.
+INSERT INTO events (at, type, task_id, part, peer_uid, epoch, sequence, container, node, data)
+VALUES (%(at)s, %(type)s, %(task_id)s, %(part)s, %(peer_uid)s, %(epoch)s, %(sequence)s,
+        %(container)s, %(node)s, %(data)s::jsonb)
+ON CONFLICT (peer_uid, epoch, sequence) DO NOTHING;
+
+-- lock_expired
+-- Tasks that another transaction has in its hands are left to it: whatever it does, the next sweep
+-- sees the result.
+SELECT claims.task_id, claims.part, claims.token
+FROM claims JOIN tasks ON tasks.id = claims.task_id
+WHERE claims.ended_at IS NULL AND claims.lease_expires_at <= statement_timestamp()
+ORDER BY claims.lease_expires_at
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF tasks SKIP LOCKED;
+
+-- list_unannounced
+-- Parts that nobody may have been woken for: whoever should have done it has had time enough.
+SELECT parts.task_id, parts.part
+FROM parts JOIN tasks ON tasks.id = parts.task_id
+WHERE parts.state = 'queued' AND parts.announced_at IS NULL
+  AND parts.not_before <= statement_timestamp() - make_interval(secs => %(older_than_s)s::float8)
+  AND tasks.state IN ('queued', 'running')
+ORDER BY parts.not_before
+LIMIT %(limit)s;
+
+-- announce_part
+-- The queue has its wake-up. Needs no lock on the task: no other column depends on it.
+UPDATE parts SET announced_at = clock_timestamp()
+WHERE task_id = %(task_id)s AND part = %(part)s AND announced_at IS NULL;
+
+-- insert_task
+-- A repeated submission finds the task there.
+INSERT INTO tasks (id, title, source, ladder, strictness, attempts_max)
+VALUES (%(id)s, %(title)s, %(source)s, %(ladder)s::jsonb, %(strictness)s, %(attempts_max)s)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- insert_part
+-- One row a part of the plan, together with the task.
+INSERT INTO parts (task_id, part, kind) VALUES (%(task_id)s, %(part)s, %(kind)s);
+
+-- insert_intervention
+-- What a person did, with what had gone wrong by then: the task itself starts afresh.
+INSERT INTO interventions (task_id, action, reason, error)
+VALUES (%(task_id)s, %(action)s, %(reason)s, %(error)s::jsonb);
+
+-- list_tasks
+-- The newest, in one state or in any.
+SELECT id, title, source, ladder, state, strictness, attempts_max, submitted_at, finished_at,
+       warnings
+FROM tasks
+WHERE %(state)s::text IS NULL OR state = %(state)s
+ORDER BY submitted_at DESC, id
+LIMIT %(limit)s;
+
+-- find_tasks
+-- An abbreviated id is a range of ids, which the primary key answers.
+SELECT id, title, source, ladder, state, strictness, attempts_max, submitted_at, finished_at,
+       warnings
+FROM tasks
+WHERE id BETWEEN %(first)s AND %(last)s
+ORDER BY id
+LIMIT %(limit)s;
+
+-- list_parts
+-- The parts of several tasks, each with the claim that holds it.
+SELECT parts.task_id, parts.part, parts.state, parts.attempt, parts.failures, parts.error,
+       CASE WHEN parts.state = 'queued' AND parts.not_before > clock_timestamp()
+            THEN parts.not_before END AS retry_at,
+       claims.peer_name, claims.node, claims.progress
+FROM parts LEFT JOIN claims ON claims.token = parts.token
+WHERE parts.task_id = ANY (%(task_ids)s)
+ORDER BY parts.task_id, parts.part;
+
+-- list_outputs
+-- In the order in which people look for them: by part, then by name.
+SELECT kind, name, rendition, key, size, media
+FROM outputs WHERE task_id = %(task_id)s
+ORDER BY part, name;
+
+-- list_attempts
+-- Every claim on the task, as it came about.
+SELECT part, attempt, peer_uid, peer_name, epoch, container, node, step, claimed_at, ended_at,
+       outcome, error
+FROM claims WHERE task_id = %(task_id)s
+ORDER BY claimed_at, token;
+
+-- list_interventions
+-- What people did to it.
+SELECT at, action, reason, error FROM interventions WHERE task_id = %(task_id)s ORDER BY id;
+
+-- list_newest_events
+-- The newest, in the order in which they are told.
+SELECT id, at, type, task_id, part, peer_uid, epoch, sequence, container, node, data
+FROM (
+    SELECT * FROM events
+    WHERE (%(task_id)s::uuid IS NULL OR task_id = %(task_id)s)
+      AND (%(type)s::text IS NULL OR type = %(type)s)
+    ORDER BY id DESC
+    LIMIT %(limit)s
+) AS newest
+ORDER BY id;
+
+-- list_events_after
+-- For a reader that follows: ids are given before the commit, so an id may appear after a higher
+-- one has been read, and would be missed for good. So it reads only what no running transaction can
+-- still precede. A minute is longer than any of ours; the limit keeps a stranger's transaction on
+-- the same server from holding the reader up for ever.
+SELECT id, at, type, task_id, part, peer_uid, epoch, sequence, container, node, data
+FROM events
+WHERE id > %(after_id)s
+  AND (transaction < pg_snapshot_xmin(pg_current_snapshot())
+       OR recorded_at < statement_timestamp() - interval '1 minute')
+  AND (%(task_id)s::uuid IS NULL OR task_id = %(task_id)s)
+  AND (%(type)s::text IS NULL OR type = %(type)s)
+ORDER BY id
+LIMIT %(limit)s;
+
+-- create_migrations_table
+-- The one table that no migration makes, because it says which of them were applied.
+CREATE TABLE IF NOT EXISTS migrations (
+    number      integer PRIMARY KEY,
+    name        text NOT NULL,
+    checksum    text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- has_migrations_table
+-- A new database has none; to ask for it and fail would spoil the transaction.
+SELECT to_regclass('migrations') IS NOT NULL AS present;
+
+-- list_migrations
+-- What has been applied to this database.
+SELECT number, name, checksum FROM migrations ORDER BY number;
+
+-- allow_long_statements
+-- A migration of a large table, or the wait for another peer's, takes longer than work ever should.
+SELECT set_config('statement_timeout', %(timeout)s, true),
+       set_config('idle_in_transaction_session_timeout', %(timeout)s, true);
+
+-- lock_migrations
+-- One peer migrates, the others wait here and then find it done. Held until the transaction ends.
+-- 1196576854 ("GRPV") is the space of Grapevine's advisory locks; the queue has the other numbers.
+SELECT pg_advisory_xact_lock(1196576854, 0);
+
+-- insert_migration
+-- In the transaction of the migration itself.
+INSERT INTO migrations (number, name, checksum) VALUES (%(number)s, %(name)s, %(checksum)s);

@@ -1,0 +1,47 @@
+"""What any peer does now and then for the whole cluster, as transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from pipeline.ledger import claims
+from pipeline.ledger.claims import Rules
+from pipeline.ledger.connections import Connection
+from pipeline.ledger.locked_task import LockedTask, lock_claim
+from pipeline.ledger.queries import QUERIES
+from pipeline.ports import Expired
+
+BATCH = 100
+"""How many expired claims one transaction ends; the next sweep finds the rest."""
+
+WAKE_UPS_MAX = 1000
+"""How many parts one sweep announces."""
+
+
+def expire_leases(connection: Connection, rules: Rules) -> Sequence[Expired]:
+    """End the claims whose leases ran out, leaving those that another peer is just looking at."""
+    found = connection.execute(QUERIES["lock_expired"], {"limit": BATCH}).fetchall()
+    expired = []
+    for row in found:
+        task = LockedTask.lock(connection, row["task_id"])
+        held = lock_claim(connection, row["token"])
+        assert task is not None
+        assert held is not None
+        # Between the search and the lock its holder may have renewed or ended it.
+        if held["outcome"] is None and held["lease_left_s"] <= 0:
+            part = task.parts[row["part"]]
+            expired.append(claims.expire(connection, rules, task, part, held))
+    return expired
+
+
+def unannounced(connection: Connection, older_than_s: float) -> Sequence[tuple[UUID, int]]:
+    """Find the parts that have been due for longer than that without anybody woken for them."""
+    values = {"older_than_s": older_than_s, "limit": WAKE_UPS_MAX}
+    rows = connection.execute(QUERIES["list_unannounced"], values)
+    return [(row["task_id"], row["part"]) for row in rows]
+
+
+def announced(connection: Connection, task_id: UUID, part: int) -> None:
+    """Note that the queue has the part's wake-up."""
+    connection.execute(QUERIES["announce_part"], {"task_id": task_id, "part": part})

@@ -1,0 +1,201 @@
+"""The object store as a directory: on this machine, or on a disk that several machines share.
+
+File work blocks, so it runs in threads, under a limit of its own: a slow disk must not use up the
+threads that others wait for. What the files look like, and why no key leads out of the root, is in
+`tree`; how a copy can be cancelled is in `copying`.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import trio
+
+from pipeline.errors import BadRequest, PullFailed, PushFailed, StoreUnavailable
+from pipeline.ports import StoredObject
+from pipeline.stores.copying import Copy, SourceChanged
+from pipeline.stores.keys import parse_key, parse_prefix
+from pipeline.stores.tree import NoSuchObject, Tree
+
+T = TypeVar("T")
+
+DAY_S = 24 * 60 * 60.0
+
+BROKEN = frozenset({errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+"""What a disk says that has failed or gone away: everybody's problem, not this object's."""
+
+CODES = {
+    errno.ENOENT: ("no_such_file", "the local file, or its folder, does not exist"),
+    errno.ENOSPC: ("disk_full", "the disk is full"),
+    errno.EDQUOT: ("disk_full", "the disk quota is used up"),
+    errno.EFBIG: ("file_too_large", "the file is larger than the file system or a limit allows"),
+    errno.EACCES: ("permission_denied", "permission denied"),
+    errno.EPERM: ("permission_denied", "permission denied"),
+    errno.EEXIST: ("target_exists", "the local file exists already"),
+    errno.EISDIR: ("not_a_file", "there is a folder, or something else that is not a file"),
+    errno.ENOTDIR: ("not_a_file", "a part of its path is not a folder"),
+    errno.ELOOP: ("symbolic_link", "its path holds a symbolic link, which is never followed"),
+}
+PERMANENT = frozenset({"not_a_file", "symbolic_link"})
+"""What no retry changes, because it is how the store's folders are."""
+
+
+class DirectoryStore:
+    """An `ObjectStore` in a directory.
+
+    Args:
+        root: The directory.
+        create: Make it when it is missing; with false a missing root is a disk that is not
+            mounted, and every call raises `StoreUnavailable`.
+        threads: How many file operations may run at once.
+    """
+
+    def __init__(self, root: Path, *, create: bool = True, threads: int = 4) -> None:
+        self._root = root
+        self._tree = Tree(root, create=create)
+        self._limiter = trio.CapacityLimiter(threads)
+
+    async def pull(self, key: str, target: Path) -> int:
+        """As the port says. The target is removed again when the call fails or is cancelled."""
+        segments = parse_key(key)
+        with _pulling(key):
+            copy = await self._run(lambda: self._tree.begin_pull(segments, target))
+            complete = False
+            try:
+                size = await self._copy(copy)
+                complete = True
+            finally:
+                if not complete:
+                    with trio.CancelScope(shield=True):
+                        await self._run(lambda: target.unlink(missing_ok=True))
+        return size
+
+    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
+        """As the port says. A folder of the same name as the object makes it fail."""
+        segments = parse_key(key)
+        name = secrets.token_hex(16)
+        with _pushing(key):
+            try:
+                if not (give and await self._run(lambda: self._tree.link(source, name))):
+                    await self._copy(await self._run(lambda: self._tree.begin_push(source, name)))
+                # In one thread, so that a cancelled call has published it or never will.
+                await self._run(lambda: self._tree.publish(name, segments))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._run(lambda: self._tree.discard(name))
+
+    async def list(self, prefix: str) -> Sequence[StoredObject]:
+        """As the port says; an object of just that name is one of those below it."""
+        segments = parse_prefix(prefix)
+        with _reaching(f"list {prefix!r}"):
+            found = await self._run(lambda: self._tree.list(segments))
+        return [
+            StoredObject(key=key, size=size, url=str(self._root / key))
+            for key, size in sorted(found)
+            if _is_key(key)
+        ]
+
+    async def remove(self, prefix: str) -> int:
+        """As the port says; an object of just that name is one of those below it.
+
+        Raises:
+            BadRequest: The prefix is empty: nobody empties a store by leaving out a word.
+        """
+        segments = parse_prefix(prefix)
+        if not segments:
+            raise BadRequest("an empty prefix would remove everything in the store; name a folder")
+        with _reaching(f"remove {prefix!r}"):
+            return await self._run(lambda: self._tree.remove(segments))
+
+    def url(self, key: str) -> str:
+        """The object's path; with an empty key the root's."""
+        return str(self._root.absolute().joinpath(*parse_prefix(key)))
+
+    async def sweep(self, older_than_s: float = DAY_S) -> int:
+        """Remove what killed peers left of their pushes, and return how many files that were.
+
+        Call it at the start. It must not meet pushes that are still going on, hence the day.
+        """
+        with _reaching("sweep"):
+            return await self._run(lambda: self._tree.sweep(older_than_s))
+
+    async def _copy(self, copy: Copy) -> int:
+        try:
+            while await self._run(copy.step):
+                pass
+            return await self._run(copy.finish)
+        finally:
+            # In a thread too: closing a file on a network disk may wait for the network.
+            with trio.CancelScope(shield=True):
+                await self._run(copy.close)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+@contextmanager
+def _pulling(key: str) -> Iterator[None]:
+    try:
+        yield
+    except NoSuchObject as error:
+        raise PullFailed(
+            f"there is no object {key!r} in the store", code="no_such_object", permanent=True
+        ) from error
+    except SourceChanged as error:
+        raise PullFailed(f"{key!r} changed while it was read", code="source_changed") from error
+    except OSError as error:
+        if error.errno in BROKEN:
+            _raise_broken(f"read {key!r}", error, definite=True)
+        code, reason = _explain(error)
+        raise PullFailed(
+            f"{key!r} cannot be fetched: {reason}", code=code, permanent=code in PERMANENT
+        ) from error
+
+
+@contextmanager
+def _pushing(key: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceChanged as error:
+        raise PushFailed(
+            f"{key!r} cannot be stored: the file changed while it was read", code="source_changed"
+        ) from error
+    except OSError as error:
+        if error.errno in BROKEN:
+            _raise_broken(f"write {key!r}", error, definite=False)
+        code, reason = _explain(error)
+        raise PushFailed(
+            f"{key!r} cannot be stored: {reason}", code=code, permanent=code in PERMANENT
+        ) from error
+
+
+@contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _raise_broken(what, error, definite=False)
+
+
+def _raise_broken(what: str, error: OSError, *, definite: bool) -> NoReturn:
+    raise StoreUnavailable(
+        f"the store cannot {what}: {error.strerror}", definite=definite
+    ) from error
+
+
+def _explain(error: OSError) -> tuple[str, str]:
+    return CODES.get(error.errno or 0, ("io_error", error.strerror or str(error)))
+
+
+def _is_key(key: str) -> bool:
+    """Whether a file that somebody put there by hand can be named as an object."""
+    try:
+        parse_key(key)
+    except BadRequest:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""The sweeper: finds what fell between two chairs, and puts it back on one.
+
+A peer that dies says nothing, so its claims end only by their leases running out; a client that
+dies between writing a task and waking somebody leaves a task that nobody looks at. Every peer
+sweeps; the ledger lets only one of them find each thing. While all goes well, none of it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+import trio
+
+from pipeline.errors import Unavailable
+from pipeline.events import ContainerErrorEscalation, ContainerErrorRetry, Recordable
+from pipeline.messages import WakeUp, encode
+from pipeline.ports import Expired, Expiry, Release, Sweep, TaskQueue
+from pipeline.retry import Escalate, RetryPolicy
+from pipeline.tasks import Failure
+
+log = logging.getLogger(__name__)
+
+
+def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
+    """Build the decision over a claim whose lease ran out: an attempt that counts as a crash.
+
+    A task that kills its peers is escalated at the threshold like any other failure, instead of
+    going round the cluster.
+    """
+
+    def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
+        decision = policy.decide(
+            permanent=False,
+            failures=expired.failures,
+            attempts_max=expired.attempts_max,
+            rng=rng,
+        )
+        message = f"peer {expired.peer_name} was not heard of for longer than its lease"
+        failure = Failure(stage=expired.stage, code="lease_expired", message=message)
+        event: ContainerErrorRetry | ContainerErrorEscalation
+        if isinstance(decision, Escalate):
+            event = ContainerErrorEscalation(
+                task_id=expired.task_id,
+                part=expired.part,
+                attempt=expired.attempt,
+                stage=failure.stage,
+                code=failure.code,
+                message=message,
+                failures=expired.failures,
+                attempts_max=expired.attempts_max,
+                reason=decision.why,
+            )
+            return Release(failure=failure, retry_in_s=None), [event]
+        event = ContainerErrorRetry(
+            task_id=expired.task_id,
+            part=expired.part,
+            attempt=expired.attempt,
+            stage=failure.stage,
+            code=failure.code,
+            message=message,
+            failures=expired.failures,
+            attempts_max=expired.attempts_max,
+            retry_in_s=round(decision.after_s, 3),
+        )
+        return Release(failure=failure, retry_in_s=decision.after_s), [event]
+
+    return decide
+
+
+class Sweeper:
+    """Looks every `interval_s`, a little off the beat so that peers do not look together.
+
+    Args:
+        unannounced_s: For how long a due part may wait before its wake-up is taken for lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        sweep: Sweep,
+        queue: TaskQueue,
+        rng: random.Random,
+        interval_s: float = 3.0,
+        unannounced_s: float = 10.0,
+    ) -> None:
+        self._sweep = sweep
+        self._queue = queue
+        self._rng = rng
+        self._interval_s = interval_s
+        self._unannounced_s = unannounced_s
+
+    async def run(self) -> None:
+        """Sweep until cancelled. A dependency that is away is somebody else's to report."""
+        while True:
+            await trio.sleep(self._interval_s * self._rng.uniform(0.8, 1.2))
+            try:
+                await self.sweep()
+            except Unavailable as error:
+                log.debug("not swept", extra={"action": "sweep", "error": str(error)})
+
+    async def sweep(self) -> None:
+        """Look once."""
+        for expired in await self._sweep.expire_leases():
+            log.warning(
+                "lease expired",
+                extra={
+                    "action": "expire",
+                    "task": str(expired.task_id),
+                    "part": expired.part,
+                    "peer": expired.peer_name,
+                },
+            )
+        for task_id, part in await self._sweep.unannounced(self._unannounced_s):
+            await self._queue.publish(encode(WakeUp(task_id=task_id, part=part)))
+            await self._sweep.announced(task_id, part)

@@ -1,0 +1,179 @@
+"""A real peer in a directory of its own, and what it made ffmpeg do, for the benches.
+
+The ffmpeg that it runs can be a recorder: a script that notes when it was called, with what and
+for how long, and calls the real one. So nothing in the product has to know of benches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from peer.client import Peer, find_peer
+from peer.errors import PeerError
+from peer.paths import Places
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 40
+
+# Times go through a pipe, because the product allows some calls to write no file at all.
+RECORDER = """#!/bin/bash
+began=$EPOCHREALTIME
+case " $* " in
+    *" -progress "*) printf '%s\\0' "$PWD" "$@" >"{directory}/encode-$BASHPID" ;;
+esac
+{program} "$@"
+status=$?
+echo "$began $EPOCHREALTIME" >"{directory}/times"
+exit $status
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """When a program ran; in seconds of wall time since 1970."""
+
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encode:
+    """A call of ffmpeg that encoded something: where, and with which arguments."""
+
+    cwd: Path
+    arguments: tuple[str, ...]
+
+
+class Recorder:
+    """An ffmpeg and an ffprobe that note when they ran, and what was encoded."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        for name in ("ffmpeg", "ffprobe"):
+            program = shutil.which(name)
+            if program is None:
+                raise SystemExit(f"{name} is not on PATH: apt-get install ffmpeg")
+            script = directory / name
+            script.write_text(RECORDER.format(program=program, directory=directory))
+            script.chmod(0o755)
+        os.mkfifo(directory / "times")
+        # Open for both, so that no writer ever waits for a reader; it holds some 1,800 lines.
+        self._times = os.open(directory / "times", os.O_RDWR | os.O_NONBLOCK)
+        self._received = b""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What makes a peer use them."""
+        return {f"transcode.{name}": str(self._directory / name) for name in ("ffmpeg", "ffprobe")}
+
+    def spans(self) -> Sequence[Span]:
+        """Every run that has ended until now."""
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._times, 65536):
+                self._received += chunk
+        pairs = [line.split() for line in self._received.decode().splitlines()]
+        return [Span(began=float(began), ended=float(ended)) for began, ended in pairs]
+
+    def encodes(self) -> Sequence[Encode]:
+        """Every call that encoded."""
+        files = sorted(self._directory.glob("encode-*"))
+        calls = [file.read_text().split("\0")[:-1] for file in files]
+        return [Encode(cwd=Path(cwd), arguments=tuple(rest)) for cwd, *rest in calls]
+
+
+class BenchPeer:
+    """A running peer, as a bench talks to it."""
+
+    def __init__(self, peer: Peer, pid: int) -> None:
+        self._peer = peer
+        self.pid = pid
+
+    def submit(self, video: Path, ladder: str) -> str:
+        """Submit a video and return the task's id."""
+        for answer in self._peer.follow("submit", path=str(video), ladder=ladder):
+            data = answer
+        return str(data["task_id"])
+
+    def wait_until_done(self, task_id: str) -> Mapping[str, Any]:
+        """Wait for the end of a task and return it with its events."""
+        for report in self._peer.follow("watch", id=task_id):
+            last = report
+        if last["state"] != "done":
+            raise SystemExit(f"the bench's task is {last['state']}: {last['error']}")
+        shown: Mapping[str, Any] = self._peer.ask("task", id=task_id)
+        return shown
+
+
+@contextmanager
+def bench_directory() -> Iterator[Path]:
+    """A new directory that is removed at the end.
+
+    Others may pass through it: as root, the peer's database server runs as another user.
+    """
+    with tempfile.TemporaryDirectory(prefix="grapevine-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
+
+
+def event_time(task: Mapping[str, Any], type: str) -> float:
+    """When a task's event was said to have happened, in seconds since 1970."""
+    (at,) = [event["at"] for event in task["events"] if event["type"] == type]
+    return datetime.fromisoformat(at).timestamp()
+
+
+@contextmanager
+def running_peer(
+    directory: Path, *, slots: int, settings: Mapping[str, str] | None = None
+) -> Iterator[BenchPeer]:
+    """Start a peer with its own embedded server, and stop it at the end."""
+    chosen = [f"--set={name}={value}" for name, value in (settings or {}).items()]
+    command = [sys.executable, "-m", "peer", "--name", "bench", "--log-level", "warning"]
+    with (directory / "peer.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--data-dir", str(directory), "--slots", str(slots), *chosen],
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+        )
+        try:
+            yield _wait_until_working(process, directory)
+        finally:
+            process.terminate()
+            process.wait(timeout=STOP_TIMEOUT_S)
+
+
+def _wait_until_working(process: subprocess.Popen[bytes], directory: Path) -> BenchPeer:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            peer = find_peer(Places(directory), socket_path=None, name="bench")
+            if peer.ask("status")["state"] == "working":
+                return BenchPeer(peer, process.pid)
+        except PeerError:
+            pass
+        time.sleep(0.05)
+    raise SystemExit(f"the peer does not start:\n{(directory / 'peer.log').read_text()}")
+
+
+def make_clip(path: Path, *, size: str, seconds: float) -> Path:
+    """Make a clip whose every picture differs, with sound."""
+    video = f"testsrc2=size={size}:rate=30:duration={seconds},noise=alls=8:allf=t"
+    sound = f"sine=frequency=440:duration={seconds}"
+    arguments = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", sound]
+    encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments, *encoding, str(path)], check=True
+    )
+    return path

@@ -1,0 +1,109 @@
+"""A batch of 12 clips by one peer with 2 slots, against the same command lines by `xargs -P2`.
+
+What a peer adds to ffmpeg (claims, copies, checks of what was made, commits) must not be felt. The
+command lines are recorded from a run of the peer, so both arms encode the very same thing; the arm
+of xargs does nothing else. The arms take turns, so that a busy machine is busy for both.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import statistics
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+
+from tests.bench.one_peer import (
+    BenchPeer,
+    Encode,
+    Recorder,
+    bench_directory,
+    make_clip,
+    running_peer,
+)
+from tests.bench.rows import Row, print_rows
+
+CLIPS = 12
+SLOTS = 2
+ROUNDS = 3
+SIZE, SECONDS = "1280x720", 10
+GOAL = 0.95
+
+
+def measure() -> list[Row]:
+    """Run both arms in turns and compare the times of the whole batch."""
+    with bench_directory() as directory:
+        clip = make_clip(directory / "clip.mp4", size=SIZE, seconds=SECONDS)
+        encode = _record_encode(directory / "recording", clip)
+        data = directory / "data"
+        data.mkdir()
+        ratios = []
+        with running_peer(data, slots=SLOTS) as peer:
+            for number in range(ROUNDS):
+                replayed_s = _time_replay(directory / f"replay-{number}", encode, clip)
+                ratios.append(replayed_s / _time_peer(peer, clip))
+    return [
+        Row(
+            metric=f"throughput: {CLIPS} clips, 1 peer with {SLOTS} slots / xargs -P{SLOTS}",
+            measured=statistics.median(ratios),
+            goal=GOAL,
+        )
+    ]
+
+
+def _record_encode(directory: Path, clip: Path) -> Encode:
+    """Let a peer transcode the clip once, and find the call that encoded it."""
+    directory.mkdir()
+    recorder = Recorder(directory / "bin")
+    with running_peer(directory, slots=1, settings=recorder.settings) as peer:
+        peer.wait_until_done(peer.submit(clip, "web"))
+    (encode,) = recorder.encodes()
+    return encode
+
+
+def _time_peer(peer: BenchPeer, clip: Path) -> float:
+    """From the first submission to the last commit, in seconds."""
+    began = time.time()
+    submitted = [peer.submit(clip, "web") for _ in range(CLIPS)]
+    ended = [peer.wait_until_done(task_id)["finished_at"] for task_id in submitted]
+    return max(datetime.fromisoformat(at).timestamp() for at in ended) - began
+
+
+def _time_replay(directory: Path, encode: Encode, clip: Path) -> float:
+    """Run the recorded command line once for each clip, two at a time."""
+    directory.mkdir()
+    scripts = [_lay_out(directory / str(number), encode, clip) for number in range(CLIPS)]
+    began = time.perf_counter()
+    subprocess.run(
+        ["xargs", f"-P{SLOTS}", "-n1", "sh"],
+        input="\n".join(map(str, scripts)),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    seconds = time.perf_counter() - began
+    shutil.rmtree(directory)
+    return seconds
+
+
+def _lay_out(workspace: Path, encode: Encode, clip: Path) -> Path:
+    """Make a workspace like that of the recorded call; return a script that repeats the call."""
+    recorded = next(
+        path for path in (encode.cwd, *encode.cwd.parents) if path.parent.name == "scratch"
+    )
+    cwd = workspace / encode.cwd.relative_to(recorded)
+    arguments = [argument.replace(str(recorded), str(workspace)) for argument in encode.arguments]
+    for place in ("in", "out"):
+        (workspace / place).mkdir(parents=True)
+    shutil.copyfile(clip, workspace / "in" / "source")
+    script = workspace / "run"
+    script.write_text(
+        f"cd {shlex.quote(str(cwd))} && exec ffmpeg {shlex.join(arguments)} </dev/null\n"
+    )
+    return script
+
+
+if __name__ == "__main__":
+    print_rows(measure())

@@ -1,0 +1,226 @@
+"""What tests of every folder share: one PostgreSQL server a session, and a new database a test.
+
+The server is Debian's where that is installed, because its version is the oldest that we meet, and
+the wheel's otherwise. It does without fsync: tests want to know what happens when a server dies,
+not when a machine does. A new database is a copy of one that was migrated once (10 ms).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import trio
+from psycopg.conninfo import make_conninfo
+
+from pipeline.events import Record, Recordable, Stamp
+from pipeline.ledger.database import Database, DatabaseConfig
+from pipeline.ledger.migrate import bring_up_to_date
+from pipeline.ledger.postgres import PostgresLedger
+from pipeline.ledger.server import EmbeddedServer, ServerConfig
+from pipeline.media.ladder import parse_ladder
+from pipeline.ports import Submission
+from pipeline.retry import RetryPolicy
+from pipeline.sweeper import expiry
+from pipeline.tasks import Holder
+
+DEBIAN = sorted(
+    Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: float(path.parent.name)
+)
+LEASE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Databases:
+    """A server that makes databases; `admin` is an open connection to it."""
+
+    conninfo: str
+    admin: psycopg.Connection
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database and return its conninfo."""
+        name = f"test_{uuid4().hex}"
+        self.admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return make_conninfo(self.conninfo, dbname=name)
+
+    def drop(self, conninfo: str) -> None:
+        """Remove a database, and whoever is still connected to it."""
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        self.admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A running server, with a database `migrated` to be copied."""
+    # The server may be another user's, who cannot get into pytest's own temporary directory.
+    directory = Path(tempfile.mkdtemp(prefix="grapevine-"))
+    directory.chmod(0o711)
+    binaries = DEBIAN[0] if DEBIAN else None
+    try:
+        config = ServerConfig(directory=directory / "ledger", binaries=binaries, fsync=False)
+        with (
+            EmbeddedServer(config) as conninfo,
+            psycopg.connect(conninfo, autocommit=True) as admin,
+        ):
+            admin.execute("CREATE DATABASE migrated TEMPLATE template0")
+            trio.run(_migrate, make_conninfo(conninfo, dbname="migrated"))
+            yield Databases(conninfo=conninfo, admin=admin)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _migrate(conninfo: str) -> None:
+    database = Database(DatabaseConfig(conninfo=conninfo))
+    await bring_up_to_date(database)
+    await database.aclose()
+
+
+@pytest.fixture
+def empty_url(databases: Databases) -> Iterator[str]:
+    """The conninfo of a database with nothing in it."""
+    conninfo = databases.create()
+    yield conninfo
+    databases.drop(conninfo)
+
+
+@pytest.fixture
+def ledger_url(databases: Databases) -> Iterator[str]:
+    """The conninfo of a database with the ledger's tables, all empty."""
+    conninfo = databases.create("migrated")
+    yield conninfo
+    databases.drop(conninfo)
+
+
+@pytest.fixture
+async def database(ledger_url: str) -> AsyncIterator[Database]:
+    """A pool on a ledger of this test's own."""
+    database = Database(DatabaseConfig(conninfo=ledger_url))
+    yield database
+    await database.aclose()
+
+
+@dataclass(slots=True)
+class Peer:
+    """Who acts in a test: a holder, with a recorder that stamps in its name."""
+
+    holder: Holder
+    sequences: Iterator[int]
+
+    def record(self, event: Recordable) -> Record:
+        """Stamp an event."""
+        stamp = Stamp(
+            peer_uid=self.holder.peer_uid,
+            epoch=self.holder.epoch,
+            sequence=next(self.sequences),
+            container=self.holder.container,
+            node=self.holder.node,
+            at=datetime.now(UTC),
+        )
+        return Record(stamp=stamp, event=event)
+
+
+MakePeer = Callable[[str], Peer]
+
+
+@pytest.fixture
+def make_peer() -> MakePeer:
+    """Make peers by their names."""
+    numbers = itertools.count(1)
+
+    def make(name: str) -> Peer:
+        holder = Holder(
+            peer_uid=f"{next(numbers):016x}",
+            peer_name=name,
+            epoch=1,
+            container=f"pid:{name}",
+            node="here",
+        )
+        return Peer(holder=holder, sequences=itertools.count(1))
+
+    return make
+
+
+@pytest.fixture
+def make_ledger(make_peer: MakePeer) -> Callable[[Database], PostgresLedger]:
+    """Put a ledger on a pool; an expired lease is retried at once, three times."""
+    sweeper = make_peer("sweeper")
+    # Smaller than what a test can notice.
+    policy = RetryPolicy(base_s=0.000_001, max_s=0.000_001)
+
+    def make(database: Database) -> PostgresLedger:
+        return PostgresLedger(
+            database,
+            lease_s=LEASE_S,
+            expiry=expiry(policy, random.Random(0)),
+            recorder=sweeper.record,
+        )
+
+    return make
+
+
+@pytest.fixture
+def ledger(database: Database, make_ledger: Callable[[Database], PostgresLedger]) -> PostgresLedger:
+    """A ledger of this test's own."""
+    return make_ledger(database)
+
+
+@pytest.fixture
+def make_submission() -> Callable[[], Submission]:
+    """Make new tasks, ready to be submitted."""
+
+    def make() -> Submission:
+        task_id = uuid4()
+        return Submission(
+            task_id=task_id,
+            source=f"sources/{task_id}/clip.mp4",
+            title="clip.mp4",
+            ladder=parse_ladder("web"),
+            attempts_max=3,
+        )
+
+    return make
+
+
+@pytest.fixture
+async def task_id(ledger: PostgresLedger, make_submission: Callable[[], Submission]) -> UUID:
+    """A task that was submitted just now."""
+    submission = make_submission()
+    await ledger.submit(submission)
+    return submission.task_id
+
+
+@pytest.fixture
+def let_leases_run_out(ledger_url: str) -> Callable[[], None]:
+    """What waiting for longer than a lease would do, without the wait."""
+
+    def do() -> None:
+        with psycopg.connect(ledger_url) as connection:
+            connection.execute(
+                "UPDATE claims SET lease_expires_at = clock_timestamp() - interval '1 second'"
+                " WHERE ended_at IS NULL"
+            )
+
+    return do
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], float], None]:
+    """Wait for a condition that only another process can bring about."""
+
+    def wait(condition: Callable[[], bool], within_s: float) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {within_s} s"
+            time.sleep(0.01)
+
+    return wait

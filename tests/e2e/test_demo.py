@@ -1,0 +1,347 @@
+"""`peerctl demo` as a person runs it: real peers, the embedded server, ffmpeg, a terminal.
+
+Whatever ends it (the work done, Ctrl-C, SIGTERM, kill -9), nothing of it may be left running, and
+the next one must work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peer.client import find_peer
+from peer.errors import NoPeer, PeerError
+from peer.paths import Places
+
+pytestmark = pytest.mark.slow
+
+LADDER = "320x180@300k,160x90@100k"
+WITHIN_S = 120.0
+GONE_WITHIN_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a small picture with a sound; long enough to be in the middle of."""
+    path = tmp_path_factory.mktemp("clip") / "tiny.mp4"
+    _make(path, duration_s=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip that takes so long that nobody sees its end in these tests."""
+    path = tmp_path_factory.mktemp("clip") / "long.mp4"
+    _make(path, duration_s=1200)
+    return path
+
+
+def _make(path: Path, *, duration_s: int) -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i"]
+    command += [f"testsrc2=size=320x180:rate=25:duration={duration_s}"]
+    command += ["-f", "lavfi", "-i", f"sine=duration={duration_s}", "-c:v", "libx264"]
+    command += ["-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """Where all demos of this file keep their data; a root's PostgreSQL must get in."""
+    directory = Path(tempfile.mkdtemp(prefix="grapevine-demo-"))
+    directory.chmod(0o755)
+    yield directory / "demo"
+    try:
+        assert _wait(lambda: not _left(directory)), _left(directory)
+    finally:
+        for process in _left(directory):
+            process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "peer.cli", "demo", *map(str, arguments)]
+
+
+def _left(data_dir: Path) -> list[psutil.Process]:
+    """Every process that was started with, or works in, that directory, but not this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.cwd()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(data_dir) in word for word in words):
+            found.append(process)
+    return found
+
+
+def _wait(condition: Callable[[], object], within_s: float = GONE_WITHIN_S) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _is_encoding(data_dir: Path) -> bool:
+    """Whether a peer has an ffmpeg at work."""
+    return any("libx264" in word for process in _left(data_dir) for word in _words(process))
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def _state(data_dir: Path) -> list[str]:
+    """What `peer` says of the tasks, newest first; nothing while nobody answers."""
+    try:
+        peer = find_peer(Places(data_dir), socket_path=None, name=None)
+        return [task["state"] for task in peer.ask("tasks", limit=5)]
+    except PeerError:
+        return []
+
+
+@pytest.fixture
+def begin(data_dir: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Begin a demo and come back when it is in the middle of an encode."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(video: Path) -> subprocess.Popen[str]:
+        demo = subprocess.Popen(
+            _command(video, "--ladder", LADDER, "--data-dir", data_dir),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        begun.append(demo)
+        if not _wait(lambda: demo.poll() is not None or _is_encoding(data_dir), WITHIN_S):
+            pytest.fail(f"no encode was seen; tasks: {_state(data_dir)}")
+        assert demo.poll() is None, demo.communicate()[0]
+        return demo
+
+    yield begin
+    for demo in begun:
+        demo.kill()
+        demo.communicate()
+
+
+def _check_outputs(text: str, data_dir: Path) -> None:
+    """Each rendition is listed with a place where a video of its size lies."""
+    for width, height in ((320, 180), (160, 90)):
+        (place,) = re.findall(rf"\b{width}x{height} .* (/\S+/{height}p\.mp4)", text)
+        assert Path(place).is_relative_to(data_dir)
+        probe = subprocess.run(
+            ["ffprobe", "-v", "error", "-of", "json", "-show_streams", place],
+            capture_output=True,
+            check=True,
+        )
+        streams = {stream["codec_type"]: stream for stream in json.loads(probe.stdout)["streams"]}
+        assert (streams["video"]["width"], streams["video"]["height"]) == (width, height)
+        assert "audio" in streams
+
+
+def test_from_start_to_end(clip: Path, data_dir: Path) -> None:
+    """Three peers take a video to its ladder; the log says so in lines, and nothing stays."""
+    demo = subprocess.run(
+        _command(clip, "--ladder", LADDER, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
+    assert not _left(data_dir)
+    assert "\x1b" not in demo.stdout
+    for name in ("demo-1", "demo-2", "demo-3"):
+        assert f"{name}: working" in demo.stdout
+        assert f"{name}: stopped" in demo.stdout
+    assert re.search(r"^done in 0:\d\d: \d+ files, ", demo.stdout, re.MULTILINE)
+    _check_outputs(demo.stdout, data_dir)
+
+
+def test_settings_of_this_machine_do_not_reach_the_demo(clip: Path, data_dir: Path) -> None:
+    """The demo shows the embedded default, whatever ledger this machine's peers use."""
+    demo = subprocess.run(
+        _command(clip, "--ladder", LADDER, "--data-dir", data_dir),
+        env=os.environ | {"GRAPEVINE_LEDGER_URL": "postgresql://nowhere.invalid/x"},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopping(
+    begin: Callable[[Path], subprocess.Popen[str]],
+    long_clip: Path,
+    data_dir: Path,
+    number: signal.Signals,
+) -> None:
+    """Ctrl-C and its relatives stop everything within seconds, and say so by the exit code."""
+    demo = begin(long_clip)
+    demo.send_signal(number)
+    output, _ = demo.communicate(timeout=GONE_WITHIN_S)
+    assert demo.returncode == 128 + number, output
+    assert not _left(data_dir)
+    assert "Traceback" not in output
+
+
+def test_killed(
+    begin: Callable[[Path], subprocess.Popen[str]], long_clip: Path, clip: Path, data_dir: Path
+) -> None:
+    """Peers, server and ffmpeg do not outlive a demo that is killed, and the next demo works."""
+    begin(long_clip).kill()
+    assert _wait(lambda: not _left(data_dir)), _left(data_dir)
+    demo = subprocess.run(
+        _command(clip, "--ladder", LADDER, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout
+    assert "long.mp4" not in demo.stdout
+    _check_outputs(demo.stdout, data_dir)
+
+
+def test_only_one_at_a_time(
+    begin: Callable[[Path], subprocess.Popen[str]], long_clip: Path, data_dir: Path
+) -> None:
+    """A second demo in the same place says that there is one, and leaves it alone."""
+    first = begin(long_clip)
+    second = subprocess.run(
+        _command("--data-dir", data_dir), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert second.returncode == 1
+    assert f"another demo is running in {data_dir}" in second.stderr
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=GONE_WITHIN_S)
+    assert not _left(data_dir)
+
+
+def test_a_peer_that_does_not_start_is_shown(clip: Path, tmp_path: Path) -> None:
+    """When a peer cannot start, its log's last lines are printed, and nothing stays."""
+    data_dir = tmp_path / "demo"
+    (data_dir / "peers").mkdir(parents=True)
+    (data_dir / "peers" / "demo-2").write_text("a file where a directory should be")
+    demo = subprocess.run(
+        _command(clip, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == 1
+    assert "the peer demo-2 did not start" in demo.stderr
+    assert str(data_dir / "logs" / "demo-2.log") in demo.stderr
+    assert "cannot go on" in demo.stderr
+    assert not _left(data_dir)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--ladder", "frob"], 2, "ladder"),
+        (["--config", "/no/such/file.toml"], 2, "cannot read the configuration"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    clip: Path, data_dir: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    """A wrong argument ends in a sentence and its exit code, with nothing left running."""
+    demo = subprocess.run(
+        _command(clip, "--data-dir", data_dir, *arguments),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == code
+    assert sentence in demo.stderr
+    assert not _left(data_dir)
+
+
+def test_a_video_that_is_none(data_dir: Path, tmp_path: Path) -> None:
+    """A file that is no video ends in a readable cause and exit code 1."""
+    text = tmp_path / "text.mp4"
+    text.write_text("this is not a video")
+    demo = subprocess.run(
+        _command(text, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == 1, demo.stdout
+    assert "escalated text.mp4" in demo.stdout
+    assert not _left(data_dir)
+
+
+def _on_terminal(command: list[str], *, columns: int, lines: int) -> tuple[int, str]:
+    """Run a command on a terminal of that size; return its exit code and all it wrote."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(
+        command,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=os.environ | {"TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(follower)
+    written = b""
+    deadline = time.monotonic() + WITHIN_S
+    try:
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([leader], [], [], 1.0)
+            if not ready:
+                continue
+            try:
+                chunk = os.read(leader, 65536)
+            except OSError:  # the last one who had the terminal open is gone
+                break
+            written += chunk
+        return process.wait(timeout=10), written.decode()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+
+
+def test_on_a_terminal(clip: Path, data_dir: Path) -> None:
+    """On a terminal of 80 by 24 the peers and the bars are drawn, and the list stays below them."""
+    code, written = _on_terminal(
+        _command(clip, "--ladder", LADDER, "--data-dir", data_dir), columns=80, lines=24
+    )
+    assert code == 0, written
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    assert max(len(line) for line in plain.replace("\r", "\n").split("\n")) <= 80
+    for words in ("peers", "demo-1", "working", "tiny.mp4", "180p", "90p", "done in 0:"):
+        assert words in plain
+    with pytest.raises(NoPeer):
+        find_peer(Places(data_dir), socket_path=None, name=None)

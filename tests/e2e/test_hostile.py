@@ -1,0 +1,616 @@
+"""A malicious corpus: uploads that are not what their name says, against both builds of ffmpeg.
+
+Every upload is made here, byte by byte, and named `.mp4`. Beside it, and in the directory of
+another tenant, lie files that it points to; the kernel tells which of them were opened. A listener
+on the loopback stands for the internal network. The first test shows that ffmpeg as it comes opens
+them: without it, the others would prove nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from pipeline.errors import SourceRejected
+from pipeline.media.ladder import parse_ladder
+from pipeline.media.limits import ProcessLimits, SourceLimits, as_arguments, input_guard
+from pipeline.media.process import Finished, run
+from pipeline.media.tools import Tools, find_tools, wheel_binaries
+from pipeline.media.transcoder import FfmpegTranscoder
+from pipeline.ports import Order
+from pipeline.tasks import ProductKind, Strictness
+
+SECRET = "the neighbour's secret"
+MEBIBYTE = 1024 * 1024
+IN_OPEN = 0x20
+
+GUARD = as_arguments(input_guard(SourceLimits()))
+# Wide enough for whatever the attack needs, so that only the guard can be what stops it.
+EVERY_PROTOCOL = ("-protocol_whitelist", "file,http,tcp,crypto,data,subfile,concat,udp,rtp")
+LIMITS = ProcessLimits(wall_s=20.0, memory_bytes=4096 * MEBIBYTE, stall_s=3.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbourhood:
+    """What lies around an upload, and must not be touched.
+
+    Args:
+        uploads: The workspace: the upload, `neighbour.ts` and `neighbour.mdat`.
+        foreign: Another directory, with `neighbour.ts` and `secret.txt`.
+        port: Where a listener waits on the loopback.
+        clip: A good MP4 file.
+    """
+
+    uploads: Path
+    foreign: Path
+    port: int
+    clip: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+Build = Callable[[Neighbourhood], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One upload.
+
+    Args:
+        fools: The builds that, without the guard, open a foreign file or connect.
+        options: What else ffmpeg needs for that, as a careless caller would give it.
+        suffix: Of the name under which it fools: ffmpeg 8 wants a playlist to be named like one.
+        opens: The upload is a container that the guard lets ffmpeg open; there is nothing in it.
+    """
+
+    name: str
+    build: Build
+    fools: frozenset[str] = frozenset()
+    options: tuple[str, ...] = ()
+    suffix: str = ".mp4"
+    opens: bool = False
+
+
+def text(template: str) -> Build:
+    """An upload of text, with the places of the neighbourhood filled in."""
+
+    def build(place: Neighbourhood) -> bytes:
+        return template.format(
+            foreign=place.foreign, uploads=place.uploads, url=place.url, port=place.port
+        ).encode()
+
+    return build
+
+
+def hls(segment: str, *extra: str) -> Build:
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-TARGETDURATION:1", *extra]
+    return text("\n".join([*lines, "#EXTINF:1.0,", segment, "#EXT-X-ENDLIST", ""]))
+
+
+def dash(base: str) -> Build:
+    return text(
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"'
+        ' profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"'
+        ' mediaPresentationDuration="PT1S" minBufferTime="PT1S"><Period><AdaptationSet'
+        ' mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>'
+        + base
+        + "</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+
+
+def xbin(_: Neighbourhood) -> bytes:
+    return b"XBIN\x1a" + struct.pack("<HHBB", 80, 25, 16, 0) + SECRET.encode() * 200
+
+
+def external_reference(place: Neighbourhood) -> bytes:
+    """A QuickTime file without media, whose data reference names the file that has it."""
+    clip = place.clip.read_bytes()
+    path = str(place.uploads / "neighbour.mdat").encode()
+    alias = bytearray(150)
+    struct.pack_into(">HH", alias, 10 + 28 + 12 + 64 + 16, 1, 1)  # levels up and down
+    alias += struct.pack(">HH", 2, len(path)) + path + b"\0" * (len(path) % 2)
+    alias += struct.pack(">hH", -1, 0) + b"\0" * 8
+    reference = struct.pack(">I4sI", len(alias) + 12, b"alis", 0) + bytes(alias)
+    old = struct.pack(">I4sI", 12, b"url ", 1)
+    assert clip.count(old) == 1, "the clip has one track"
+    at = clip.index(old)
+    grown = len(reference) - len(old)
+    moov = bytearray(clip.replace(old, reference))
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        start = clip.rindex(kind, 0, at) - 4
+        size = struct.unpack_from(">I", moov, start)[0]
+        struct.pack_into(">I", moov, start, size + grown)
+    end = clip.index(b"moov") - 4 + struct.unpack_from(">I", moov, clip.index(b"moov") - 4)[0]
+    return bytes(moov[:end])  # without its own mdat; the offsets are those of `neighbour.mdat`
+
+
+def avi_with_subtitle_playlist(place: Neighbourhood) -> bytes:
+    """An AVI file whose GAB2 subtitle chunk is a playlist, read by a demuxer inside the demuxer."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    playlist = hls("{foreign}/neighbour.ts")(place)
+    gab2 = b"GAB2\0" + struct.pack("<HIHHI", 2, 0, 4, 0, len(playlist)) + playlist
+    stream = chunk(b"strh", b"txts" + struct.pack("<12I", *[0] * 4, 1, 25, 0, 1, 0, 0, 0, 0))
+    stream += chunk(b"strf", b"")
+    header = chunk(b"avih", struct.pack("<14I", 40_000, *[0] * 3, 1, 0, 1, *[0] * 7))
+    lists = chunk(b"LIST", b"hdrl" + header + chunk(b"LIST", b"strl" + stream))
+    return chunk(b"RIFF", b"AVI " + lists + chunk(b"LIST", b"movi" + chunk(b"00tx", gab2)))
+
+
+def zip_archive(place: Neighbourhood) -> bytes:
+    path = place.foreign.parent / "archive.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(place.clip, "video.mp4")
+    return path.read_bytes()
+
+
+def without_index(place: Neighbourhood) -> bytes:
+    """The first part of an MP4 file whose index would have come last."""
+    clip = place.clip.read_bytes()
+    ftyp = struct.unpack_from(">I", clip)[0]
+    return clip[:ftyp] + clip[clip.index(b"mdat") - 4 :]
+
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    ' width="64" height="64"><image width="64" height="64" xlink:href="{link}"/></svg>'
+)
+SDP = (
+    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=video {port} RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+)
+IMF = (
+    '<?xml version="1.0"?><CompositionPlaylist'
+    ' xmlns="http://www.smpte-ra.org/schemas/2067-3/2016"></CompositionPlaylist>'
+)
+
+BOTH = frozenset({"PATH", "wheel"})
+DEBIAN = frozenset({"PATH"})
+"""Only ffmpeg 5.1 is fooled: the wheel's build has no such demuxer, or has become careful."""
+
+
+def playlist(name: str, build: Build, fools: frozenset[str] = BOTH) -> Attack:
+    return Attack(name=name, build=build, fools=fools, suffix=".m3u8")
+
+
+def key(uri: str) -> str:
+    return f'#EXT-X-KEY:METHOD=AES-128,URI="{uri}"'
+
+
+ATTACKS = (
+    playlist("hls-absolute", hls("{foreign}/neighbour.ts")),
+    playlist("hls-relative", hls("../foreign/neighbour.ts")),
+    playlist("hls-same-directory", hls("neighbour.ts")),
+    playlist("hls-file-url", hls("file:{foreign}/neighbour.ts")),
+    playlist("hls-http", hls("{url}/segment.ts")),
+    playlist("hls-http-key", hls("neighbour.ts", key("{url}/key"))),
+    playlist("hls-file-key", hls("neighbour.ts", key("{foreign}/secret.txt")), DEBIAN),
+    playlist("hls-map", hls("neighbour.ts", '#EXT-X-MAP:URI="{foreign}/neighbour.ts"')),
+    playlist("hls-master", text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}/variant.m3u8\n")),
+    playlist("hls-data", hls("data:video/mp2t;base64,R0ARABCw"), frozenset()),
+    playlist("hls-subfile", hls("subfile,,start,0,end,9,,:{foreign}/neighbour.ts"), frozenset()),
+    playlist("hls-concat", hls("concat:{foreign}/neighbour.ts|neighbour.ts"), frozenset()),
+    playlist("m3u", text("#EXTM3U\n{foreign}/neighbour.ts\n"), frozenset()),
+    Attack(
+        name="hls-text",
+        build=hls("{foreign}/secret.txt"),
+        # As people do to make 'all playlists work'.
+        options=("-allowed_extensions", "ALL", "-allowed_segment_extensions", "ALL"),
+        fools=DEBIAN,
+    ),
+    Attack(
+        name="concat-relative", build=text("ffconcat version 1.0\nfile neighbour.ts\n"), fools=BOTH
+    ),
+    Attack(
+        name="concat-absolute",
+        build=text("ffconcat version 1.0\nfile '{foreign}/neighbour.ts'\n"),
+        options=("-safe", "0"),
+        fools=BOTH,
+    ),
+    Attack(
+        name="concat-http",
+        build=text("ffconcat version 1.0\nfile '{url}/clip.ts'\n"),
+        options=("-safe", "0"),
+        fools=BOTH,
+    ),
+    Attack(name="dash-http", build=dash("{url}/clip.mp4"), fools=DEBIAN),
+    Attack(name="dash-file", build=dash("{foreign}/neighbour.ts"), fools=DEBIAN),
+    Attack(
+        name="mov-external-reference",
+        build=external_reference,
+        options=("-enable_drefs", "1"),
+        fools=BOTH,
+        opens=True,
+    ),
+    Attack(name="avi-gab2", build=avi_with_subtitle_playlist, opens=True),
+    Attack(name="imf", build=text(IMF)),
+    Attack(name="svg-file", build=text(SVG.replace("{link}", "file://{foreign}/secret.txt"))),
+    Attack(name="svg-http", build=text(SVG.replace("{link}", "{url}/image.png"))),
+    Attack(name="sdp", build=text(SDP)),
+    Attack(name="xbin", build=xbin),
+    Attack(name="ansi", build=lambda _: b"\x1b[2J\x1b[31m" + SECRET.encode() * 100),
+    Attack(name="vobsub", build=text("# VobSub index file, v7 (do not modify this line!)\n")),
+    Attack(name="subtitles", build=text("1\n00:00:00,000 --> 00:00:01,000\n{foreign}/x\n\n")),
+    Attack(name="ffmetadata", build=text(";FFMETADATA1\ntitle={foreign}/secret.txt\n")),
+    Attack(name="picture", build=lambda _: b"\x89PNG\r\n\x1a\n" + b"\0" * 200),
+    Attack(name="zip", build=zip_archive),
+    Attack(name="empty", build=lambda _: b""),
+    Attack(name="one-byte", build=lambda _: b"\0"),
+    Attack(name="text", build=lambda _: b"This is not a video.\n" * 500),
+    Attack(name="html", build=lambda _: b"<!doctype html><video src=x.mp4></video>" * 50),
+    Attack(name="random", build=lambda _: random.Random(7).randbytes(200_000)),
+    Attack(name="mp4-without-index", build=without_index),
+    Attack(name="mp4-header-only", build=lambda place: place.clip.read_bytes()[:32]),
+)
+
+
+class OpenedFiles:
+    """Which files of some directories anybody opened (inotify), but for the upload itself."""
+
+    def __init__(self, *directories: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        assert self._fd >= 0
+        for directory in directories:
+            assert self._libc.inotify_add_watch(self._fd, os.fsencode(directory), IN_OPEN) >= 0
+
+    def names(self) -> list[str]:
+        """The names since the last call, each once."""
+        names: dict[str, None] = {}
+        while True:
+            try:
+                events = os.read(self._fd, 65536)
+            except BlockingIOError:
+                return list(names)
+            while events:
+                length = struct.unpack_from("iIII", events)[3]
+                name = events[16 : 16 + length].rstrip(b"\0").decode()
+                if name and not name.startswith("upload"):
+                    names[name] = None
+                events = events[16 + length :]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def ffmpeg_once(tools: Tools, *arguments: str | Path) -> None:
+    command = [tools.ffmpeg, "-v", "error", "-nostdin", "-y", *arguments]
+    subprocess.run(command, check=True, timeout=60)
+
+
+@cache
+def build_of(origin: str) -> Tools:
+    if origin == "PATH":
+        tools = find_tools()
+        if tools.origin != "PATH":
+            pytest.skip("there is no ffmpeg on PATH")
+        return tools
+    pair = wheel_binaries()
+    assert pair is not None, "the wheel is one of the package's dependencies"
+    return find_tools(str(pair[0]), str(pair[1]))
+
+
+@pytest.fixture(scope="module", params=["PATH", "wheel"])
+def tools(request: pytest.FixtureRequest) -> Tools:
+    return build_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Neighbourhood:
+    """The files of the neighbourhood; nobody listens yet."""
+    root = tmp_path_factory.mktemp("hostile")
+    uploads, foreign = root / "uploads", root / "foreign"
+    uploads.mkdir()
+    foreign.mkdir()
+    clip = root / "clip.mp4"
+    pattern = ("-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=0.4")
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-movflags", "+faststart")
+    ffmpeg_once(find_tools(), *pattern, *x264, clip)
+    for directory in (uploads, foreign):
+        ffmpeg_once(find_tools(), "-i", clip, "-c", "copy", directory / "neighbour.ts")
+    (uploads / "neighbour.mdat").write_bytes(clip.read_bytes())
+    (foreign / "secret.txt").write_text(SECRET * 100)
+    return Neighbourhood(uploads=uploads, foreign=foreign, port=0, clip=clip)
+
+
+class Listener:
+    """Stands for a machine of the internal network: counts who calls, and hangs up."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.port = 0
+
+    async def answer(self, stream: trio.SocketStream) -> None:
+        self.calls += 1
+        await stream.aclose()
+
+
+@pytest.fixture
+async def listener(nursery: trio.Nursery) -> Listener:
+    listener = Listener()
+    serve = partial(trio.serve_tcp, listener.answer, 0, host="127.0.0.1")
+    listeners: list[trio.SocketListener] = await nursery.start(serve)
+    listener.port = listeners[0].socket.getsockname()[1]
+    return listener
+
+
+@pytest.fixture
+def place(files: Neighbourhood, listener: Listener) -> Iterator[Neighbourhood]:
+    yield replace(files, port=listener.port)
+    for upload in files.uploads.glob("upload*"):
+        upload.unlink()
+
+
+@pytest.fixture
+def opened(files: Neighbourhood) -> Iterator[OpenedFiles]:
+    watch = OpenedFiles(files.uploads, files.foreign)
+    yield watch
+    watch.close()
+
+
+def write_upload(place: Neighbourhood, attack: Attack, suffix: str = ".mp4") -> Path:
+    upload = place.uploads / f"upload{suffix}"
+    upload.write_bytes(attack.build(place))
+    return upload
+
+
+async def probe(tools: Tools, guard: Sequence[str], source: Path | str) -> Finished:
+    options = ["-v", "error", "-show_format", "-show_streams", *guard]
+    arguments = [str(tools.ffprobe), *options, "-i", str(source)]
+    return await run(arguments, cwd=Path("/"), limits=LIMITS)
+
+
+async def decode(tools: Tools, guard: Sequence[str], source: Path | str) -> Finished:
+    """Raw pictures go to standard output."""
+    options = ["-v", "error", "-nostdin", "-threads", "1", *guard]
+    output = ["-map", "0:v", "-f", "rawvideo", "-"]
+    arguments = [str(tools.ffmpeg), *options, "-i", str(source), *output]
+    return await run(arguments, cwd=Path("/"), limits=LIMITS)
+
+
+def named(attack: Attack) -> str:
+    return attack.name
+
+
+@pytest.mark.parametrize(
+    ("attack", "origin"),
+    [
+        pytest.param(attack, origin, id=f"{attack.name}-{origin}")
+        for attack in ATTACKS
+        for origin in sorted(attack.fools)
+    ],
+)
+async def test_without_the_guard_ffmpeg_is_fooled(
+    attack: Attack, origin: str, place: Neighbourhood, opened: OpenedFiles, listener: Listener
+) -> None:
+    """The attack is real: ffmpeg as it comes opens what the upload points to, or calls."""
+    tools = build_of(origin)
+    if origin == "PATH" and not tools.version.startswith("5.1"):
+        pytest.skip("what fools the machine's own build is known of 5.1 only")
+    upload = write_upload(place, attack, attack.suffix)
+    opened.names()
+    await probe(tools, (*EVERY_PROTOCOL, *attack.options), upload)
+    assert opened.names() or listener.calls
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=named)
+async def test_the_guard_holds(
+    attack: Attack, tools: Tools, place: Neighbourhood, opened: OpenedFiles, listener: Listener
+) -> None:
+    """Nothing foreign is opened, nobody is called, nothing comes out, and it ends by itself."""
+    for suffix in dict.fromkeys((".mp4", attack.suffix)):
+        upload = write_upload(place, attack, suffix)
+        opened.names()
+        probed = await probe(tools, GUARD, upload)
+        decoded = await decode(tools, GUARD, upload)
+        assert (probed.returncode == 0) is attack.opens
+        assert attack.opens or decoded.returncode != 0
+        assert decoded.stdout == b""
+        for finished in (probed, decoded):
+            assert finished.stopped_for is None
+            assert SECRET not in finished.log + finished.stdout.decode(errors="replace")
+            assert finished.memory_peak_bytes < 300 * MEBIBYTE
+        assert opened.names() == []
+        assert listener.calls == 0
+
+
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One black picture of 16000x16000: 0.7 MB as H.264, gigabytes when decoded."""
+    path = tmp_path_factory.mktemp("bomb") / "upload.mp4"
+    pattern = ("-f", "lavfi", "-i", "color=black:s=16000x16000:r=1")
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264-params", "scenecut=0:rc-lookahead=0")
+    ffmpeg_once(find_tools(), *pattern, "-frames:v", "1", *x264, "-threads", "1", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def many_streams(tmp_path_factory: pytest.TempPathFactory, files: Neighbourhood) -> Path:
+    """The clip seventy times in one container."""
+    path = tmp_path_factory.mktemp("many") / "upload.mp4"
+    ffmpeg_once(find_tools(), "-i", files.clip, *["-map", "0:v"] * 70, "-c", "copy", path)
+    return path
+
+
+async def test_a_bomb_is_refused_before_it_unpacks(tools: Tools, bomb: Path) -> None:
+    """Opened as it is the picture takes more than half a gigabyte; guarded, next to nothing."""
+    unguarded = await decode(tools, (), bomb)
+    assert unguarded.memory_peak_bytes > 500 * MEBIBYTE
+    for read in (probe, decode):
+        finished = await read(tools, GUARD, bomb)
+        assert "exceeds specified max pixel count" in finished.log
+        assert finished.memory_peak_bytes < 300 * MEBIBYTE
+    assert finished.returncode != 0
+
+
+async def test_too_many_streams_are_refused(tools: Tools, many_streams: Path) -> None:
+    """The container is not opened at all."""
+    for read in (probe, decode):
+        assert (await read(tools, (), many_streams)).returncode == 0
+        finished = await read(tools, GUARD, many_streams)
+        assert finished.returncode != 0
+        assert "Number of streams exceeds" in finished.log
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{url}/clip.mp4",
+        "tcp://127.0.0.1:{port}",
+        "concat:{uploads}/neighbour.ts|{foreign}/neighbour.ts",
+        "subfile,,start,0,end,99999,,:{foreign}/neighbour.ts",
+        "cache:{foreign}/neighbour.ts",
+        "async:{foreign}/neighbour.ts",
+    ],
+)
+async def test_a_name_that_is_a_url_is_refused(
+    name: str, tools: Tools, place: Neighbourhood, opened: OpenedFiles, listener: Listener
+) -> None:
+    """A source's name leads to a file or nowhere; without the guard it leads elsewhere."""
+    source = text(name)(place).decode()
+    opened.names()
+    await probe(tools, (), source)
+    assert opened.names() or listener.calls
+    listener.calls = 0
+    for read in (probe, decode):
+        finished = await read(tools, GUARD, source)
+        assert finished.returncode != 0
+        assert "not on whitelist" in finished.log
+    assert (opened.names(), listener.calls) == ([], 0)
+
+
+async def test_a_rare_decoder_is_not_opened(tools: Tools, tmp_path: Path) -> None:
+    """A container of the list cannot bring a decoder that is not: MagicYUV had CVE-2026-8461."""
+    upload = tmp_path / "upload.mp4"
+    pattern = ("-f", "lavfi", "-i", "testsrc2=s=64x64:d=0.1")
+    ffmpeg_once(find_tools(), *pattern, "-c:v", "magicyuv", "-f", "avi", upload)
+    for read in (probe, decode):
+        assert (await read(tools, (), upload)).returncode == 0
+        finished = await read(tools, GUARD, upload)
+        assert finished.returncode != 0
+        assert "Codec (magicyuv) not on whitelist" in finished.log
+
+
+async def test_what_is_good_passes_the_guard(tools: Tools, files: Neighbourhood) -> None:
+    """The guard changes nothing for a video."""
+    for read in (probe, decode):
+        guarded = await read(tools, GUARD, files.clip)
+        assert guarded.returncode == 0
+        assert guarded.stdout == (await read(tools, (), files.clip)).stdout
+
+
+def order_for(upload: Path, output: Path) -> Order:
+    return Order(
+        source=upload,
+        output=output,
+        ladder=parse_ladder("64x64@100k"),
+        strictness=Strictness.STRICT,
+    )
+
+
+async def rejection_of(tools: Tools, upload: Path, output: Path) -> SourceRejected:
+    """How the transcoder rejects an upload, in a form that a person can read."""
+    with pytest.raises(SourceRejected) as caught:
+        await FfmpegTranscoder(tools).inspect(order_for(upload, output))
+    rejected = caught.value
+    assert rejected.permanent
+    assert re.fullmatch(r"The [^\n]{10,300}\.", rejected.message)
+    assert not rejected.message.endswith("..")
+    assert await trio.to_thread.run_sync(os.listdir, output) == []
+    return rejected
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=named)
+async def test_the_transcoder_rejects_it(
+    attack: Attack, tools: Tools, place: Neighbourhood, opened: OpenedFiles, listener: Listener
+) -> None:
+    """Before any work, for good, in one sentence, and without a word of anybody else's file."""
+    upload = write_upload(place, attack)
+    output = place.foreign.parent / "output"
+    await trio.Path(output).mkdir(exist_ok=True)
+    opened.names()
+    rejected = await rejection_of(tools, upload, output)
+    assert SECRET not in rejected.message + rejected.log_tail
+    assert opened.names() == []
+    assert listener.calls == 0
+
+
+@pytest.fixture(scope="module")
+def excessive(
+    tmp_path_factory: pytest.TempPathFactory, files: Neighbourhood, bomb: Path, many_streams: Path
+) -> Mapping[str, Path]:
+    """Uploads that are what they say, and too much of it, by the code of their rejection."""
+    directory = tmp_path_factory.mktemp("excessive")
+    stretched, rare = directory / "stretched.mp4", directory / "rare.avi"
+    ffmpeg_once(find_tools(), "-itsscale", "500000", "-i", files.clip, "-c", "copy", stretched)
+    ffmpeg_once(find_tools(), "-i", files.clip, "-c:v", "magicyuv", rare)
+    return {
+        "too_many_pixels": bomb,
+        "too_many_streams": many_streams,
+        "too_long": stretched,
+        "unsupported_codec": rare,
+    }
+
+
+def with_claimed_hours(clip: bytes) -> bytes:
+    """The clip with headers that promise 55 hours."""
+    changed = bytearray(clip)
+    for kind, at in ((b"mvhd", 16), (b"mdhd", 16), (b"tkhd", 20), (b"elst", 8)):
+        start = clip.index(kind) + 4
+        scale_at = clip.index(b"mdhd" if kind == b"mdhd" else b"mvhd") + 16
+        scale = struct.unpack_from(">I", clip, scale_at)[0]
+        struct.pack_into(">I", changed, start + at, 200_000 * scale)
+    return bytes(changed)
+
+
+async def test_the_transcoder_rejects_what_is_too_much(
+    tools: Tools, tmp_path: Path, excessive: Mapping[str, Path]
+) -> None:
+    """Pixels, streams, codecs and hours beyond the limits are named as what they are."""
+    for code, upload in excessive.items():
+        assert (await rejection_of(tools, upload, tmp_path)).code == code
+
+
+async def test_claimed_hours_are_no_work(
+    tools: Tools, tmp_path: Path, files: Neighbourhood
+) -> None:
+    """A header that promises 55 hours is rejected, or set right by what can be read."""
+    claimed, output = tmp_path / "claimed.mp4", tmp_path / "output"
+    await trio.Path(claimed).write_bytes(with_claimed_hours(files.clip.read_bytes()))
+    await trio.Path(output).mkdir()
+    probed = await probe(tools, GUARD, claimed)
+    if b"duration=200000" in probed.stdout:
+        assert (await rejection_of(tools, claimed, output)).code == "too_long"
+    else:  # release 8 corrects the header by itself
+        inspected = await FfmpegTranscoder(tools).inspect(order_for(claimed, output))
+        assert inspected.video["duration_s"] == 0.4
+
+
+async def test_few_pictures_over_a_long_time_stay_few(
+    tools: Tools, tmp_path: Path, files: Neighbourhood
+) -> None:
+    """Ten pictures in a quarter of an hour are encoded as ten, not as twenty thousand."""
+    slow, output = tmp_path / "slow.mp4", tmp_path / "output"
+    ffmpeg_once(find_tools(), "-itsscale", "2500", "-i", files.clip, "-c", "copy", slow)
+    await trio.Path(output).mkdir()
+    transcoder, order = FfmpegTranscoder(tools), order_for(slow, output)
+    transcoded = await transcoder.transcode(order, await transcoder.inspect(order), lambda _: None)
+    (rendition,) = (made for made in transcoded.products if made.kind is ProductKind.RENDITION)
+    assert rendition.media["frames"] == 10
+    assert rendition.media["duration_s"] >= 900

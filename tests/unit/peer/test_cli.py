@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from click.testing import CliRunner, Result
+
+from peer.cli import main
+
+Run = Callable[..., Result]
+
+
+class FakePeer(Protocol):
+    socket_path: Path
+    requests: list[dict[str, Any]]
+
+
+class StartPeer(Protocol):
+    def __call__(self, script: Mapping[str, Any], name: str = "one") -> FakePeer: ...
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `peerctl` with the fake peers' data directory, and with no setting of this machine."""
+    config = tmp_path / "grapevine.toml"
+    config.touch()
+    monkeypatch.setenv("GRAPEVINE_CONFIG", str(config))
+    monkeypatch.setenv("GRAPEVINE_PEER_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A file to hand in; nobody here looks into it."""
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(b"video")
+    return path
+
+
+def ok(data: Any, *items: Any) -> list[dict[str, Any]]:
+    return [*({"item": item} for item in items), {"ok": True, "data": data}]
+
+
+def refused(kind: str) -> list[dict[str, Any]]:
+    return [{"ok": False, "error": "the sentence", "kind": kind}]
+
+
+COMMANDS = sorted(main.commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(run: Run, command: str) -> None:
+    """Every command's help is there without a peer, and shows how it is used."""
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n    {'eval' if command == 'completion' else 'peerctl'}" in result.output
+    assert command in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_print_data_have_json(run: Run, command: str) -> None:
+    """`--json` is everywhere but where there is nothing to print but a show or a script."""
+    has_json = "--json" in run(command, "--help").output
+    assert has_json == (command not in ("demo", "completion"))
+
+
+def test_the_list_of_commands() -> None:
+    """These are the commands of this issue; scripts and the documents count on them."""
+    assert set(main.commands) == {
+        *("demo", "submit", "tasks", "task", "escalations", "retry", "cancel"),
+        *("events", "status", "drain", "doctor", "completion"),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tasks"],
+        ["task", "3f"],
+        ["events"],
+        ["escalations"],
+        ["retry", "3f"],
+        ["cancel", "3f"],
+        ["status"],
+        ["drain"],
+        ["submit", "{video}"],
+        ["submit", "{video}", "--wait", "--json"],
+    ],
+)
+def test_no_peer_is_3(run: Run, video: Path, arguments: list[str]) -> None:
+    """Without a peer every command that needs one ends with 3 and says how to start one."""
+    result = run(*(argument.replace("{video}", str(video)) for argument in arguments))
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "start one with: " in result.stderr
+
+
+@pytest.mark.parametrize(("kind", "code"), [("failed", 1), ("not_found", 1), ("usage", 2)])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_refusal_has_its_exit_code(
+    run: Run, start_peer: StartPeer, kind: str, code: int, as_json: list[str]
+) -> None:
+    """What the peer refuses ends with its sentence on standard error and nothing else."""
+    start_peer({"task": refused(kind)})
+    result = run("task", "3f", *as_json)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == "error: the sentence\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tasks", "--state", "odd"],
+        ["tasks", "--limit", "0"],
+        ["events", "--type", "TaskRecieved"],
+        ["submit", "no-such-file.mp4"],
+        ["submit", "{video}", "--strictness", "odd"],
+        ["task"],
+        ["no-such-command"],
+        ["completion", "tcsh"],
+        ["tasks", "--config", "{video}"],
+    ],
+)
+def test_wrong_usage_is_2(run: Run, video: Path, arguments: list[str]) -> None:
+    """A wrong command line or setting ends with 2, before any peer is asked."""
+    result = run(*(argument.replace("{video}", str(video)) for argument in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "asked"),
+    [
+        ("tasks", [], {"state": None, "limit": 30}),
+        ("tasks", ["--state", "done", "--limit", "5"], {"state": "done", "limit": 5}),
+        ("task", ["3f2a"], {"id": "3f2a"}),
+        ("escalations", [], {"state": "escalated", "limit": 30}),
+        ("retry", ["3f", "--reason", "space again"], {"id": "3f", "reason": "space again"}),
+        ("cancel", ["3f", "--reason", "wrong file"], {"id": "3f", "reason": "wrong file"}),
+        ("drain", [], {}),
+    ],
+)
+def test_json_is_what_the_peer_said(
+    run: Run, start_peer: StartPeer, command: str, arguments: list[str], asked: dict[str, Any]
+) -> None:
+    """`--json` prints the answer as it came, fields of newer peers included, as one document."""
+    data = [{"anything": "at all", "ü": 1}]
+    request = "tasks" if command == "escalations" else command
+    peer = start_peer({request: ok(data)})
+    result = run(command, *arguments, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == data
+    assert peer.requests[-1] == {"command": request, "arguments": asked}
+
+
+def test_status_json_is_a_list(run: Run, start_peer: StartPeer) -> None:
+    """One peer or many, the document has the same shape; a named peer stands alone."""
+    start_peer({"status": ok({"name": "one"})}, "one")
+    start_peer({"status": ok({"name": "two"})}, "two")
+    assert json.loads(run("status", "--json").stdout) == [{"name": "one"}, {"name": "two"}]
+    assert json.loads(run("status", "--json", "--peer", "two").stdout) == [{"name": "two"}]
+
+
+def test_events_json_is_a_line_each(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any]
+) -> None:
+    """Events are JSON lines, so that they can be read while they come."""
+    event = samples["event"]
+    peer = start_peer({"events": ok({}, event, event | {"id": 8})})
+    result = run("events", "--json", "--task", "3f", "--type", "taskreceived", "--follow")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [7, 8]
+    assert peer.requests[-1]["arguments"] == {
+        "task_id": "3f",
+        "type": "TaskReceived",
+        "limit": 50,
+        "follow": True,
+    }
+
+
+def test_retry_says_who_asked(run: Run, start_peer: StartPeer, samples: Mapping[str, Any]) -> None:
+    """Without a reason, at least the person is recorded."""
+    peer = start_peer({"retry": ok(samples["task"](state="queued"))})
+    result = run("retry", "3f2a")
+    assert peer.requests[-1]["arguments"]["reason"].startswith("asked for ")
+    assert result.stdout == "holiday.mp4 (3f2a1b2c) is queued.\n"
+
+
+def test_drain_needs_one_peer(run: Run, start_peer: StartPeer) -> None:
+    """With several peers, draining the first one found would be a guess."""
+    peers = [start_peer({"drain": ok({})}, name) for name in ("one", "two")]
+    result = run("drain")
+    assert result.exit_code == 2
+    assert "say which with --peer: one, two" in result.stderr
+    assert run("drain", "--peer", "two").exit_code == 0
+    assert [len(peer.requests) for peer in peers] == [0, 1]
+
+
+def test_submit_hands_over_an_absolute_path(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
+) -> None:
+    """The peer has another working directory; everything a person chose arrives."""
+    task_id = samples["task_id"]
+    peer = start_peer({"submit": ok({"task_id": task_id}, {"copied": 5, "size": 5})})
+    assert run("submit", video).stdout == f"{task_id}\n"
+    assert peer.requests[-1]["arguments"] == {
+        "path": str(video),
+        "ladder": "web",
+        "strictness": "strict",
+    }
+    result = run("submit", video, "--ladder", "hls", "--lenient", "--attempts-max", "2", "--json")
+    assert json.loads(result.stdout) == {"task_id": task_id}
+    assert peer.requests[-1]["arguments"] == {
+        "path": str(video),
+        "ladder": "hls",
+        "strictness": "lenient",
+        "attempts_max": 2,
+    }
+
+
+def watched(samples: Mapping[str, Any], **end: Any) -> dict[str, Any]:
+    """A script in which a task is handed in, makes progress, and ends."""
+    task = samples["task"]
+    running = task(state="running", progress=samples["progress"], finished_at=None)
+    last = task(**end)
+    return {
+        "submit": ok({"task_id": samples["task_id"]}),
+        "watch": ok(last, task(state="queued", holder=None), running, last),
+        "task": ok(last | {"events": []}),
+    }
+
+
+def test_wait_until_done(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
+) -> None:
+    """`--wait` tells of the progress in lines, lists the outputs with their places, and ends 0."""
+    start_peer(watched(samples, outputs=[samples["output"]], warnings=["3 frames are damaged"]))
+    result = run("submit", video, "--wait")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "holiday.mp4: queued",
+        "holiday.mp4: 45 % transcode, 450/1000 frames, 2.1x, 0:12 left "
+        "(720p 45 %, 480p 45 %) on demo-1",
+        "holiday.mp4: done",
+        f"done {samples['task_id']}",
+        "warning: 3 frames are damaged",
+        f"  720p.mp4  1280x720 h264  3.4 MB  {samples['output']['url']}",
+    ]
+
+
+@pytest.mark.parametrize("state", ["escalated", "cancelled"])
+def test_wait_for_what_is_not_done(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path, state: str
+) -> None:
+    """A task that ends otherwise ends the command with 1, the cause, and what to type."""
+    start_peer(watched(samples, state=state, error=samples["failure"]))
+    result = run("submit", video, "--wait")
+    assert result.exit_code == 1
+    assert "The source is cut short." in result.stderr
+    assert "moov atom not found" in result.stderr
+    assert "peerctl retry 3f2a1b2c" in result.stderr
+
+
+def test_wait_with_json(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
+) -> None:
+    """With `--json`, standard output holds the one document, and the progress goes elsewhere."""
+    start_peer(watched(samples, outputs=[samples["output"]]))
+    result = run("submit", video, "--wait", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["outputs"] == [samples["output"]]
+    assert "holiday.mp4: queued" in result.stderr
+
+
+def test_wait_outlives_the_peer(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
+) -> None:
+    """When the peer that tells of the task dies, the next connection goes on with the watching."""
+    script = watched(samples)
+    whole, asked = script["watch"], []
+
+    def watch(arguments: dict[str, Any]) -> Any:
+        asked.append(arguments)
+        return whole[:2] if len(asked) == 1 else whole
+
+    start_peer(script | {"watch": watch})
+    assert run("submit", video, "--wait").exit_code == 0
+    assert asked == [{"id": samples["task_id"]}] * 2
+
+
+def test_an_incompatible_peer_is_said(run: Run, start_peer: StartPeer) -> None:
+    """An answer of another shape is one sentence, not a traceback."""
+    start_peer({"tasks": ok([{"id": 7}])})
+    result = run("tasks")
+    assert result.exit_code == 1
+    assert "is not what this peerctl understands" in result.stderr
+
+
+@pytest.mark.parametrize("state", [None, "escalated"])
+def test_nothing_to_list(run: Run, start_peer: StartPeer, state: str | None) -> None:
+    """An empty list says what to do next."""
+    start_peer({"tasks": ok([])})
+    result = run("tasks", *(["--state", state] if state else []))
+    assert result.stdout == (
+        f"There are no {f'{state} ' if state else ''}tasks. Hand one in: peerctl submit VIDEO\n"
+    )
+    assert run("escalations").stdout == "No task waits for a person.\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(run: Run, shell: str) -> None:
+    """The script is one that the shell itself accepts where it is installed, and names us."""
+    script = run("completion", shell).stdout
+    assert "_PEERCTL_COMPLETE" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_ids_are_completed(
+    run: Run,
+    start_peer: StartPeer,
+    samples: Mapping[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The shell is offered the ids of tasks; without a peer it is offered nothing, silently."""
+    monkeypatch.setenv("_PEERCTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "peerctl task 3f")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    command = [sys.executable, "-m", "peer.cli"]
+    silent = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (silent.stdout.strip(), silent.stderr) == ("", "")
+    start_peer({"tasks": ok([samples["task"](), samples["task"](id="99")])})
+    offered = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert offered.stdout == f"plain,{samples['task_id']}\n"
+
+
+def test_the_import_budget() -> None:
+    """`peerctl` starts without the libraries that only a peer, or only a table, needs."""
+    heavy = "trio psycopg structlog rich psutil ffmpeg http.client asyncio"
+    program = f"import sys, peer.cli; print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout == "[]\n"
+
+
+def test_a_closed_pipe_is_no_traceback(
+    start_peer: StartPeer, samples: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """`peerctl events | head -1` ends quietly."""
+    start_peer({"events": ok({}, *[samples["event"]] * 5000)})
+    command = f"{sys.executable} -m peer.cli events --json --data-dir {tmp_path / 'data'} | head -1"
+    piped = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert len(piped.stdout.splitlines()) == 1
+    assert piped.stderr == ""

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peer import config
+from peer.config import Config, load
+from peer.errors import ConfigError
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Load:
+    """Load from a TOML text, an environment and flags, and from nothing of this machine."""
+
+    def read(
+        toml: str = "",
+        environment: Mapping[str, str] | None = None,
+        flags: Mapping[str, Any] | None = None,
+        assignments: tuple[str, ...] = (),
+    ) -> Config:
+        file = tmp_path / "grapevine.toml"
+        file.write_text(toml)
+        return load(flags, assignments=assignments, file=file, environment=environment or {})
+
+    return read
+
+
+FLAG = {"peer.slots": 5}
+ASSIGNED = ("peer.slots=4",)
+VARIABLE = {"GRAPEVINE_PEER_SLOTS": "3"}
+FILE = "[peer]\nslots = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        ({"toml": FILE, "environment": VARIABLE, "assignments": ASSIGNED, "flags": FLAG}, 5),
+        ({"toml": FILE, "environment": VARIABLE, "assignments": ASSIGNED}, 4),
+        ({"toml": FILE, "environment": VARIABLE}, 3),
+        ({"toml": FILE}, 2),
+        ({"toml": FILE, "flags": {"peer.slots": None}}, 2),
+        ({"toml": FILE, "environment": {"GRAPEVINE_PEER_SLOTS": ""}}, 2),
+        ({"flags": FLAG, "toml": ""}, 5),
+    ],
+)
+def test_precedence(read: Load, given: dict[str, Any], slots: int) -> None:
+    """Flags beat `--set`, that beats the environment, that the file; what is empty is not given."""
+    assert read(**given).peer.slots == slots
+
+
+def test_defaults_need_nothing(read: Load) -> None:
+    """Without any setting there is a complete configuration, with the embedded ledger."""
+    settings = read()
+    assert settings.ledger.url is None
+    assert settings.peer.slots >= 1
+    assert settings.retry.attempts_max == 4
+    assert settings.store_directory == settings.peer.data_dir / "store"
+    assert settings.transcode.preset == "veryfast"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("peer.stop_grace_s=0", "peer.stop_grace_s", 0.0),
+        ("peer.stop_grace_s=2.5", "peer.stop_grace_s", 2.5),
+        ("peer.log_format=json", "peer.log_format", "json"),
+        ("peer.name=a.b-c_1", "peer.name", "a.b-c_1"),
+        ("ledger.url=postgresql://host/db", "ledger.url", "postgresql://host/db"),
+        ("ledger.postgres=/opt/pg/bin", "ledger.postgres", Path("/opt/pg/bin")),
+        ("transcode.encoder_threads=2", "transcode.encoder_threads", 2),
+        ("transcode.limits.streams_max=3", "transcode.limits.streams_max", 3),
+        ("retry.base_s=1", "retry.base_s", 1.0),
+    ],
+)
+def test_texts_become_values(read: Load, text: str, path: str, value: object) -> None:
+    """A text, from a flag or a variable, becomes the type of its setting."""
+    settings: Any = read(assignments=(text,))
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    assert settings == value
+    assert type(settings) is type(value) or isinstance(settings, Path)
+
+
+KINDS = "peer, ledger, store, transcode, transcode.limits, retry"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"environment": {"GRAPEVINE_PEER_SLOTS": "two"}},
+            "environment GRAPEVINE_PEER_SLOTS: expected a whole number from 1 to 1024, got 'two'",
+        ),
+        (
+            {"flags": {"peer.slots": "0"}},
+            "option --slots: expected a whole number from 1 to 1024, got '0'",
+        ),
+        (
+            {"flags": {"ledger.lease_s": "1"}},
+            "option --ledger-lease-s: expected a number of at least 3, got '1'",
+        ),
+        (
+            {"toml": "[peer]\nslots = 'two'"},
+            "{file}: peer.slots: expected a whole number from 1 to 1024, got 'two'",
+        ),
+        (
+            {"toml": "[peer]\nslots = true"},
+            "{file}: peer.slots: expected a whole number from 1 to 1024, got True",
+        ),
+        (
+            {"toml": "[peer]\nname = 7"},
+            "{file}: peer.name: expected a name of at most 63 letters, digits, dots, dashes and "
+            "underscores, got 7",
+        ),
+        (
+            {"assignments": ("peer.log_format=xml",)},
+            "option --set peer.log_format: expected console or json, got 'xml'",
+        ),
+        (
+            {"assignments": ("peer.stop_grace_s=nan",)},
+            "option --set peer.stop_grace_s: expected a number of at least 0, got 'nan'",
+        ),
+        (
+            {"assignments": ("peer.stop_grace_s=inf",)},
+            "option --set peer.stop_grace_s: expected a number of at least 0, got 'inf'",
+        ),
+        (
+            {"environment": {"GRAPEVINE_PEER_SLOT": "2"}},
+            "environment GRAPEVINE_PEER_SLOT: there is no such setting; "
+            "did you mean 'GRAPEVINE_PEER_SLOTS'?",
+        ),
+        (
+            {"environment": {"GRAPEVINE_PEER_SLOTS_FILE": "2"}},
+            "environment GRAPEVINE_PEER_SLOTS_FILE: there is no such setting; "
+            "did you mean 'GRAPEVINE_PEER_SLOTS'?",
+        ),
+        (
+            {"toml": "[peer]\nslot = 2"},
+            "{file}: there is no setting 'peer.slot'; did you mean 'peer.slots'?",
+        ),
+        (
+            {"toml": "[per]\nslots = 2"},
+            "{file}: there is no section 'per'; did you mean 'peer'?",
+        ),
+        ({"toml": "peer = 2"}, "{file}: peer is a section; write it as [peer]"),
+        (
+            {"toml": "[queue]\nurl = 'amqp://x'"},
+            "{file}: there is no section 'queue'; known are "
+            + ", ".join(sorted(KINDS.split(", "))),
+        ),
+        (
+            {"assignments": ("retry.bas_s=3",)},
+            "there is no setting 'retry.bas_s'; did you mean 'retry.base_s'?",
+        ),
+        ({"assignments": ("retry",)}, "option --set retry: write it as section.key=value"),
+        (
+            {"assignments": ("retry.base_s=9", "retry.max_s=3")},
+            "retry: base_s must be above 0 and at most max_s "
+            "(set by option --set retry.base_s, option --set retry.max_s)",
+        ),
+    ],
+)
+def test_mistakes_are_said(
+    read: Load, tmp_path: Path, given: dict[str, Any], sentence: str
+) -> None:
+    """What is wrong is said in one sentence: where it came from, what was expected, the nearest."""
+    with pytest.raises(ConfigError) as caught:
+        read(**given)
+    assert str(caught.value) == sentence.replace("{file}", str(tmp_path / "grapevine.toml"))
+
+
+def test_file_must_be_toml(tmp_path: Path) -> None:
+    """A file that was named must exist and be TOML; the sentence names it."""
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(ConfigError, match=r"cannot read .*missing\.toml: No such file"):
+        load(file=missing, environment={})
+    with pytest.raises(ConfigError, match=r"cannot read .*missing\.toml"):
+        load(environment={config.CONFIG_VARIABLE: str(missing)})
+    missing.write_bytes(b"\xff\xfe[")
+    with pytest.raises(ConfigError, match=r"missing\.toml is not TOML"):
+        load(file=missing, environment={})
+
+
+def test_variable_names_the_file(tmp_path: Path) -> None:
+    """GRAPEVINE_CONFIG names the file where no flag does."""
+    file = tmp_path / "other.toml"
+    file.write_text("[peer]\nname = 'from-the-file'")
+    assert load(environment={"GRAPEVINE_CONFIG": str(file)}).peer.name == "from-the-file"
+
+
+def test_secret_from_file(read: Load, tmp_path: Path) -> None:
+    """`…_FILE` names a file with a secret; both ways at once are a contradiction."""
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://user:word@host/db\n")
+    by_file = {"GRAPEVINE_LEDGER_URL_FILE": str(secret)}
+    assert read(environment=by_file).ledger.url == "postgresql://user:word@host/db"
+    both = by_file | {"GRAPEVINE_LEDGER_URL": "postgresql://other"}
+    with pytest.raises(ConfigError, match="are both set"):
+        read(environment=both)
+    secret.unlink()
+    with pytest.raises(ConfigError, match=r"GRAPEVINE_LEDGER_URL_FILE: cannot read"):
+        read(environment=by_file)
+
+
+def test_secrets_are_not_shown(read: Load) -> None:
+    """A password stands neither in an error nor in what a log might print of the settings."""
+    url = "postgresql://user:pass-word@host/db"
+    assert "pass-word" not in repr(read(environment={"GRAPEVINE_LEDGER_URL": url}))
+    with pytest.raises(ConfigError) as caught:
+        read(environment={"GRAPEVINE_LEDGER_URL": "mysql://user:pass-word@host/db"})
+    assert str(caught.value) == (
+        "ledger.url: expected a postgresql:// URL (set by environment GRAPEVINE_LEDGER_URL)"
+    )
+    with pytest.raises(ConfigError, match="got something else"):
+        read(toml="[ledger]\nurl = ['pass-word']")
+
+
+def test_relative_paths(read: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path in a file is relative to the file, one in a flag to the working directory."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert read("[peer]\ndata_dir = 'data'").peer.data_dir == tmp_path / "data"
+    assert read(flags={"peer.data_dir": "data"}).peer.data_dir == elsewhere / "data"
+    assert read(assignments=("peer.data_dir=data",)).peer.data_dir == elsewhere / "data"
+    assert read(flags={"peer.data_dir": "~"}).peer.data_dir == Path.home()
+
+
+def test_other_variables_are_left_alone(read: Load) -> None:
+    """Only names that begin with GRAPEVINE_ are ours."""
+    assert read(environment={"GRAPE": "1", "PEER_SLOTS": "9", "XGRAPEVINE_X": "1"}).peer.slots >= 1

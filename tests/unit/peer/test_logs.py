@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from peer import logs
+from peer.config import LogFormat, LogLevel
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Give the process its own logging back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def written(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_lines_hold_the_facts() -> None:
+    """A line is one JSON document with who speaks, when, and every field of `extra`."""
+    stream = io.StringIO()
+    logs.configure("json", "info", peer="one", stream=stream, node="here")
+    log = logging.getLogger("pipeline.worker")
+    log.info("the task is %s", "done", extra={"action": "task_done", "path": Path("/x"), "s": 3.5})
+    (line,) = written(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "message": "the task is done",
+        "peer": "one",
+        "node": "here",
+        "level": "info",
+        "logger": "pipeline.worker",
+        "action": "task_done",
+        "path": "/x",
+        "s": 3.5,
+    }
+
+
+def test_bound_fields_are_in_every_line_of_the_task() -> None:
+    """What a part's work binds, such as the task's id, stands in the lines it causes."""
+    stream = io.StringIO()
+    logs.configure("json", "info", peer="one", stream=stream)
+    logs.bind(task_id="3f2a")
+    logging.getLogger("anywhere").info("standard")
+    structlog.get_logger("ours").info("structured", more=1)
+    first, second = written(stream)
+    assert (first["task_id"], second["task_id"], second["more"]) == ("3f2a", "3f2a", 1)
+
+
+def test_tracebacks_are_whole_and_without_values() -> None:
+    """An exception's line holds the traceback as text, groups included, and no local variable."""
+    stream = io.StringIO()
+    logs.configure("json", "info", peer="one", stream=stream)
+
+    def fail(password: str) -> None:
+        raise ExceptionGroup("several", [ValueError("inner"), OSError(password[:0])])
+
+    try:
+        fail("pass" + "word-of-somebody")
+    except ExceptionGroup:
+        logging.getLogger("x").exception("broken")
+    (line,) = written(stream)
+    assert "ValueError: inner" in line["exception"]
+    assert "password-of-somebody" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_level_and_repetition(format: LogFormat) -> None:
+    """Lines below the level are not written, and configuring again replaces, not doubles."""
+    stream = io.StringIO()
+    for _ in range(2):
+        logs.configure(format, "warning", peer="one", stream=stream)
+    logging.getLogger("x").info("unimportant")
+    logging.getLogger("x").warning("important")
+    assert "unimportant" not in stream.getvalue()
+    assert stream.getvalue().count("important") == 1
+
+
+def test_console_is_readable() -> None:
+    """The console's line: time, level, message, who, fields; without colour where none is seen."""
+    stream = io.StringIO()
+    logs.configure("console", "info", peer="demo-1", stream=stream)
+    logging.getLogger("x").info("working", extra={"action": "started", "slots": 2})
+    line = stream.getvalue()
+    assert "\x1b" not in line
+    for part in ("info", "working", "demo-1", "action=started", "slots=2"):
+        assert part in line
+
+
+@pytest.mark.parametrize(("level", "count"), [("info", 0), ("debug", 1)])
+def test_libraries_are_quiet(level: LogLevel, count: int) -> None:
+    """What a library finds worth an INFO is one of our details."""
+    stream = io.StringIO()
+    logs.configure("json", level, peer="one", stream=stream)
+    logging.getLogger("psycopg.pool").info("chatter")
+    assert len(written(stream)) == count

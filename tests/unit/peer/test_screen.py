@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+
+from peer.demo.view import Picture, Report, Scene, picture
+from peer.protocol import Check, PeerStatus, ShownOutput, ShownTask
+from peer.screen.console import THEME, make_console
+from peer.screen.live import Bars, Lines, progress_line, watcher
+from peer.screen.page import escalations_list, output_lines, task_page
+from peer.screen.tables import PeerRow, checks_table, event_line, peers_table, tasks_table
+from pipeline.ports import EventRow
+from pipeline.tasks import TaskReport
+
+NOW = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
+Draw = Callable[..., str]
+Make = Callable[..., TaskReport]
+
+
+def draw(*parts: RenderableType, width: int = 80, soft: bool = False) -> str:
+    """What stands on a terminal of that width, without colours."""
+    console = Console(file=io.StringIO(), theme=THEME, width=width, no_color=True, markup=False)
+    for part in parts:
+        console.print(part, soft_wrap=soft)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def make(samples: Mapping[str, Any]) -> Make:
+    """Make a task report with some changes."""
+
+    def make(**changes: Any) -> TaskReport:
+        return msgspec.convert(samples["task"](**changes), TaskReport)
+
+    return make
+
+
+@pytest.fixture
+def many(make: Make, samples: Mapping[str, Any]) -> list[TaskReport]:
+    """A task in each state, one of them with a very long name."""
+    failure = samples["failure"]
+    return [
+        make(
+            id="10000000-0000-4000-8000-000000000000", state="running", progress=samples["progress"]
+        ),
+        make(id="20000000-0000-4000-8000-000000000000", state="queued", title="very-long-" * 12),
+        make(
+            id="30000000-0000-4000-8000-000000000000",
+            state="queued",
+            attempt=2,
+            failures={"pull": 1},
+            error=failure | {"message": "the store is away"},
+            retry_at="2026-01-02T03:05:19+00:00",
+        ),
+        make(id="40000000-0000-4000-8000-000000000000", state="escalated", error=failure),
+        make(id="50000000-0000-4000-8000-000000000000", state="done"),
+        make(id="60000000-0000-4000-8000-000000000000", state="cancelled"),
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_tasks_fit_the_terminal(many: list[TaskReport], width: int) -> None:
+    """Every task is one row that is not wider than the terminal, and errors are one line each."""
+    lines = draw(tasks_table(many, NOW, width, fill=True), width=width).splitlines()
+    assert len(lines) == 1 + len(many) + 1 + 2
+    assert max(map(len, lines)) <= width
+    assert all(str(report.id)[:8] in line for report, line in zip(many, lines[1:], strict=False))
+    assert lines[-2].startswith("30000000 the store is away")
+    assert lines[-1].startswith("40000000 The source is cut short.")
+
+
+def test_task_rows_say_where_each_stands(many: list[TaskReport]) -> None:
+    """Progress and time left while it runs, the wait before another attempt, full when done."""
+    rows = draw(tasks_table(many, NOW, 120, fill=True), width=120).splitlines()[1:]
+    expected = [
+        ["running", "45 %", "2.1x", "0:12", "1/4"],
+        ["queued"],
+        ["retrying", "failed 1x", "0:14", "2/4"],
+        ["escalated"],
+        ["done", "100 %"],
+        ["cancelled"],
+    ]
+    for row, words in zip(rows, expected, strict=False):
+        assert all(word in row for word in words), row
+
+
+def test_a_pipe_gets_whole_rows(many: list[TaskReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no terminal ends the row, nothing is cut, nothing is padded, nothing is coloured."""
+    stream = io.StringIO()
+    console = make_console(stream)
+    console.print(tasks_table(many, NOW, console.width, fill=console.is_terminal))
+    assert "very-long-" * 10 in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_the_page_of_a_task(samples: Mapping[str, Any]) -> None:
+    """Everything is there: outputs with places, error with log tail, warnings, history, advice."""
+    document = samples["task"](
+        state="escalated",
+        failures={"transcode": 2},
+        error=samples["failure"],
+        warnings=["3 frames are damaged"],
+        outputs=[samples["output"]],
+        events=[samples["event"]],
+    )
+    page = draw(*task_page(msgspec.convert(document, ShownTask), NOW, 80), soft=True)
+    for text in (
+        "holiday.mp4  escalated",
+        samples["task_id"],
+        "web, strict",
+        "transcode failed 2x of 4",
+        "after 30 s",
+        "The source is cut short.  (transcode: truncated)",
+        "moov atom not found",
+        "• 3 frames are damaged",
+        samples["output"]["url"].rpartition("/")[0],
+        "1280x720 h264",
+        "TaskReceived",
+        "attempt=1",
+        "peerctl retry 3f2a1b2c",
+    ):
+        assert text in page
+
+
+def test_a_running_task_shows_its_renditions(samples: Mapping[str, Any]) -> None:
+    """A bar for the task and one for each rendition, within 80 columns."""
+    document = samples["task"](state="running", progress=samples["progress"], finished_at=None)
+    page = draw(*task_page(msgspec.convert(document, ShownTask), NOW, 80))
+    assert "transcode, 450/1000 frames, 2.1x, 0:12 left" in page
+    assert page.count("45 %") == 3
+
+
+def shown(output: Mapping[str, Any], **changes: Any) -> ShownOutput:
+    return msgspec.convert(dict(output) | changes, ShownOutput)
+
+
+def test_places_can_be_copied(samples: Mapping[str, Any]) -> None:
+    """A place stands whole on its line; where it does not fit, its directory is said once."""
+    directory = samples["output"]["url"].rpartition("/")[0]
+    outputs = [
+        shown(samples["output"], name=name, url=f"{directory}/{name}", media={"height": height})
+        for name, height in (("360p.mp4", 360), ("720p.mp4", 720), ("1080p.mp4", 1080))
+    ]
+    wide = [str(line) for line in output_lines(outputs, 160)]
+    assert [line.split()[-1] for line in wide] == [output.url for output in reversed(outputs)]
+    narrow = [str(line) for line in output_lines(outputs, 80)]
+    assert narrow[0].strip() == f"{directory}/"
+    assert [line.split()[0] for line in narrow[1:]] == ["1080p.mp4", "720p.mp4", "360p.mp4"]
+    assert output_lines([], 80) == []
+
+
+def test_segments_are_one_row(samples: Mapping[str, Any]) -> None:
+    """Ten thousand segments are a rendition's one row, with their number and their size."""
+    segments = [
+        shown(
+            samples["output"], kind="segment", name=f"hls/720p/{n}.m4s", url=f"/s/hls/720p/{n}.m4s"
+        )
+        for n in range(30)
+    ]
+    master = shown(samples["output"], kind="playlist", name="hls/master.m3u8", rendition="")
+    lines = [str(line) for line in output_lines([master, *segments], 200)]
+    assert len(lines) == 2
+    assert "720p/" in lines[1]
+    assert "in 30 files" in lines[1]
+    assert "102 MB" in lines[1]
+    assert lines[1].endswith("/s/hls/720p/")
+
+
+def test_escalations_say_what_to_type(make: Make, samples: Mapping[str, Any]) -> None:
+    """The cause in full, and the three commands one may need."""
+    text = draw(escalations_list([make(state="escalated", error=samples["failure"])], NOW))
+    assert "The source is cut short.  (transcode: truncated)" in text
+    assert "peerctl task 3f2a1b2c  |  peerctl retry 3f2a1b2c  |  peerctl cancel 3f2a1b2c" in text
+
+
+def test_peers(samples: Mapping[str, Any]) -> None:
+    """State, load and work of each peer, and below them what keeps one waiting."""
+    status = msgspec.convert(samples["status"], PeerStatus)
+    sick = msgspec.convert(
+        samples["status"] | {"state": "waiting", "dependencies": {"ledger": "does not answer"}},
+        PeerStatus,
+    )
+    text = draw(
+        peers_table(
+            [
+                PeerRow("one", 42, "working", status),
+                PeerRow("two", 43, "waiting", sick),
+                PeerRow("three", 44, "starting"),
+            ],
+            NOW,
+            fill=True,
+        )
+    )
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("1/2", "180 %", "73.0 MB", "5 min", "holiday.mp4 45 %", "starting"):
+        assert words in text
+    assert "two: ledger does not answer" in text
+
+
+def test_checks_carry_their_advice() -> None:
+    """Advice stands under a problem, and nowhere else."""
+    text = draw(
+        checks_table(
+            [
+                Check(check="disk", ok=True, detail="80 GB free", advice="unused"),
+                Check(check="ledger", ok=False, detail="silent", advice="look at its log"),
+            ]
+        )
+    )
+    assert "unused" not in text
+    assert "→ look at its log" in text
+
+
+def test_an_event_is_one_line(samples: Mapping[str, Any]) -> None:
+    """However much an event holds, it is one line; a pipe gets it whole."""
+    event = msgspec.convert(
+        samples["event"]
+        | {"data": {"video": {"width": 1}, "list": [1, 2], "none": None, "f": 1 / 3}},
+        EventRow,
+    )
+    assert str(event_line(event, 200)).endswith("pid:42  width=1 list=1,2 f=0.333")
+    assert len(str(event_line(event, 60))) == 60
+
+
+def test_markup_in_names_is_text(make: Make, samples: Mapping[str, Any]) -> None:
+    """A file may be named `[red]`; it is shown, and obeyed nowhere."""
+    report = make(title="[red]x[/]", state="running", progress=samples["progress"])
+    assert "[red]x[/]" in draw(tasks_table([report], NOW, 120, fill=True), width=120)
+    stream = io.StringIO()
+    Lines(make_console(stream)).show(report)
+    assert stream.getvalue().startswith("[red]x[/]: 45 %")
+
+
+def test_lines_tell_only_news(make: Make, samples: Mapping[str, Any]) -> None:
+    """A line for each state, step and tenth of the work; repeats are silent."""
+    stream = io.StringIO()
+    progress = samples["progress"]
+    with watcher(make_console(stream)) as view:
+        for fraction in (0.41, 0.42, 0.45, 0.51):
+            view.show(make(state="running", progress=progress | {"fraction": fraction}))
+        view.show(make(state="running", progress=progress | {"step": "verify", "fraction": 0.52}))
+        view.show(make())
+    assert [
+        line.split(":")[1].split(",")[0].strip() for line in stream.getvalue().splitlines()
+    ] == [
+        "41 % transcode",
+        "51 % transcode",
+        "52 % verify",
+        "done",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"state": "queued"}, "holiday.mp4: queued"),
+        ({"state": "running"}, "holiday.mp4: taken by demo-1"),
+        ({"state": "running", "holder": None}, "holiday.mp4: taken"),
+        ({"state": "cancelled"}, "holiday.mp4: cancelled"),
+    ],
+)
+def test_a_task_without_progress(make: Make, changes: dict[str, Any], line: str) -> None:
+    """Where nothing moves, the line says why."""
+    assert progress_line(make(**changes)) == line
+
+
+def test_bars_are_for_terminals(make: Make, samples: Mapping[str, Any]) -> None:
+    """On a terminal the bars are redrawn in place and gone at the end."""
+    stream = io.StringIO()
+    console = Console(file=stream, theme=THEME, force_terminal=True, width=80, _environ={})
+    view = watcher(console)
+    assert isinstance(view, Bars)
+    with view:
+        view.show(make(state="running", progress=samples["progress"]))
+        view.show(make())
+    assert "\x1b[2K" in stream.getvalue()
+
+
+@pytest.fixture
+def scene(make: Make, samples: Mapping[str, Any]) -> Scene:
+    """A demo in the middle of its work."""
+    status = msgspec.convert(samples["status"], PeerStatus)
+    return Scene(
+        video="holiday.mp4",
+        ladder="web",
+        doing="transcoding",
+        peers=[PeerRow("demo-1", 42, "working", status), PeerRow("demo-2", 43, "starting")],
+        report=make(state="running", progress=samples["progress"]),
+    )
+
+
+def test_the_picture_fits_a_small_terminal(scene: Scene) -> None:
+    """The demo's two panels fit 80 by 24, and show peers, task and renditions."""
+    lines = draw(picture(scene)).splitlines()
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for words in (
+        "peers",
+        "demo-1",
+        "starting",
+        "holiday.mp4 → web",
+        "720p",
+        "480p",
+        "transcoding",
+    ):
+        assert words in text
+
+
+def test_the_picture_moves(scene: Scene) -> None:
+    """On a terminal the picture is redrawn, and the last one stays."""
+    stream = io.StringIO()
+    with Picture(
+        Console(file=stream, theme=THEME, force_terminal=True, width=80, _environ={})
+    ) as view:
+        view.show(scene)
+        scene.doing = "done"
+        view.show(scene)
+    assert stream.getvalue().rstrip().endswith("\x1b[?25h")
+    assert "transcoding" in stream.getvalue()
+
+
+def test_the_report_tells_only_news(scene: Scene) -> None:
+    """In a log, each thing stands once."""
+    stream = io.StringIO()
+    with Report(make_console(stream)) as view:
+        view.show(scene)
+        view.show(scene)
+    assert [line.split(" ", 1)[0] for line in stream.getvalue().splitlines()] == [
+        "transcoding",
+        "demo-1:",
+        "demo-2:",
+        "holiday.mp4:",
+    ]
