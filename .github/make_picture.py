@@ -1,8 +1,8 @@
 """Draw the README's picture: what `peerctl demo` really printed, in a real terminal.
 
 tmux is the terminal, so that the bars that were drawn over each other end up as a person sees them;
-rich turns its screen into an SVG. A recording that plays would show more, but a file of it weighs
-megabytes, and a still picture can be read.
+rich turns its screens into an SVG, one from the middle of the work and the last one. A recording
+that plays would show more, but weighs megabytes, and a still picture can be read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,9 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 100, 45
 TIMEOUT_S = 300
+LOOK_S = 0.5
+BUSY = "transcode"
+"""What the screen says while renditions are being made."""
 
 
 def main() -> None:
@@ -34,35 +38,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="grapevine-") as directory:
         # As root, the database server runs as another user, who must get through.
         Path(directory).chmod(0o711)
-        screen = show(arguments.command, Path(directory))
-    picture = draw(f"$ {shlex.join(arguments.command)}\n{screen}")
+        screens = show(arguments.command, Path(directory))
+    half_way = [screen for screen in screens if BUSY in screen]
+    shown = [f"$ {shlex.join(arguments.command)}", screens[-1]]
+    if half_way:
+        shown[1:1] = [half_way[len(half_way) // 2], "", "      ⋮", ""]
+    picture = draw("\n".join(shown))
     arguments.output.write_text(picture)
     sys.stdout.write(f"wrote {arguments.output} ({len(picture)} bytes)\n")
 
 
-def show(command: list[str], home: Path) -> str:
-    """Run a command in a terminal of its own; return the screen it left, with its colours.
+def show(command: list[str], home: Path) -> list[str]:
+    """Run a command in a terminal of its own; return its screens in time, with their colours.
 
-    Its data go below an empty home, so that the picture is that of a first run.
+    Its data go below an empty directory, so that the picture is that of a first run.
     """
     tmux = ["tmux", "-S", str(home / "tmux"), "-f", "/dev/null"]
-    settings = f"HOME={home} XDG_DATA_HOME={home} PATH={Path(sys.executable).parent}:$PATH"
-    # The marker comes after whatever the command prints; then the screen waits to be read.
+    settings = f"GRAPEVINE_PEER_DATA_DIR={home} PATH={Path(sys.executable).parent}:$PATH"
+    # The signal comes after whatever the command prints; then the screen waits to be read.
     script = f"{settings} {shlex.join(command)}; {shlex.join(tmux)} wait-for -S finished; cat"
+    screens = []
+    size = ["-x", str(COLUMNS), "-y", str(ROWS)]
     try:
-        subprocess.run(
-            [*tmux, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), script], check=True
-        )
-        subprocess.run([*tmux, "wait-for", "finished"], check=True, timeout=TIMEOUT_S)
-        captured = subprocess.run(
-            [*tmux, "capture-pane", "-e", "-p", "-S", "-"],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        subprocess.run([*tmux, "new-session", "-d", *size, script], check=True)
+        with subprocess.Popen([*tmux, "wait-for", "finished"]) as finished:
+            deadline = time.monotonic() + TIMEOUT_S
+            while finished.poll() is None and time.monotonic() < deadline:
+                screens.append(_capture(tmux))
+                time.sleep(LOOK_S)
+            finished.terminate()
+        screens.append(_capture(tmux))
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
-    return captured.stdout.rstrip()
+    return screens
+
+
+def _capture(tmux: list[str]) -> str:
+    command = [*tmux, "capture-pane", "-e", "-p", "-S", "-"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip()
 
 
 def draw(screen: str) -> str:

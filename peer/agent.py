@@ -108,8 +108,9 @@ class Agent:
                 async with AsyncExitStack() as stack:
                     if await self._assemble(stack, holder, stamper):
                         await self._work(services)
+                    # Nobody may ask any more when the parts are taken down.
                     self._parts = None
-                services.cancel_scope.cancel()
+                    services.cancel_scope.cancel()
         log.info("stopped", extra={"action": "stopped"})
         return self._stop.exit_status
 

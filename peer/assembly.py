@@ -10,20 +10,22 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
-from pipeline.media.transcoder import FfmpegTranscoder
 
 from peer.config import Config
+from peer.machine import processors
 from peer.requests import Requests
 from pipeline.errors import LedgerUnavailable
 from pipeline.events import Recorder
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
+from pipeline.media.config import ENCODER_THREADS_MAX, TranscodeConfig
 from pipeline.media.tools import find_tools
+from pipeline.media.transcoder import FfmpegTranscoder
 from pipeline.ports import ObjectStore, TaskDesk, TaskQueue
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.stores.directory import DirectoryStore
@@ -66,8 +68,10 @@ async def assemble(config: Config, holder: Holder, recorder: Recorder) -> AsyncI
     tools = await trio.to_thread.run_sync(
         find_tools, config.transcode.ffmpeg, config.transcode.ffprobe
     )
-    transcoder = FfmpegTranscoder(tools)
-    store = DirectoryStore(config.store_directory)
+    transcoder = FfmpegTranscoder(tools, _shared_threads(config))
+    # A store that somebody named must be there: an unmounted disk is not an empty store.
+    store = DirectoryStore(config.store_directory, create=config.store.directory is None)
+    await store.sweep()
     async with _database(config) as database:
         ledger = PostgresLedger(
             database,
@@ -105,6 +109,18 @@ async def assemble(config: Config, holder: Holder, recorder: Recorder) -> AsyncI
         finally:
             with trio.CancelScope(shield=True):
                 await queue.aclose()
+
+
+def _shared_threads(config: Config) -> TranscodeConfig:
+    """Share the processors out among the slots, where nobody chose the encoders' threads.
+
+    A saturated machine does most with one thread an encoder (notes: 10 to 15 % less CPU time), and
+    a machine with one slot would leave its other processors idle.
+    """
+    if config.transcode.encoder_threads:
+        return config.transcode
+    threads = max(1, min(ENCODER_THREADS_MAX, processors() // config.peer.slots))
+    return replace(config.transcode, encoder_threads=threads)
 
 
 @asynccontextmanager

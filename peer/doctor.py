@@ -8,6 +8,7 @@ running peer's own to check.
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from peer.paths import Places
 from peer.protocol import Check
 from peer.screen.words import size_text
 from pipeline.errors import PipelineError
-from pipeline.ledger.server_programs import find_programs
+from pipeline.ledger.server_programs import choose_account, find_programs, run_as
 from pipeline.media.tools import find_tools
 
 FREE_BYTES_MIN = 2_000_000_000
@@ -88,7 +89,30 @@ def _data_directory(config: Config) -> str:
             f"cannot write to {existing}: {error.strerror}",
             "choose another directory with --data-dir, or become a user who may write there",
         ) from error
+    if config.ledger.url is None:
+        _check_server_can_enter(config.places.postgres)
     return f"{directory} can be written" + ("" if existing == directory else " (not there yet)")
+
+
+def _check_server_can_enter(directory: Path) -> None:
+    """PostgreSQL refuses to be root, so a root peer runs it as somebody who must get to its data.
+
+    Tried by a program that runs as that account: the mode bits are not the whole truth.
+    """
+    existing = _nearest_existing(directory)
+    try:
+        account = choose_account(directory / "data")
+        if account is None:
+            return
+        entered = run_as(account, ["/bin/sh", "-c", 'cd -- "$1"', "sh", existing])
+    except (PipelineError, OSError, subprocess.SubprocessError) as error:
+        raise Problem(str(error), "run the peer as another user") from error
+    if entered.returncode != 0:
+        raise Problem(
+            f"root's PostgreSQL runs as {account.name}, who cannot enter {existing}",
+            "choose a --data-dir that is not below a private directory, or run the peer as "
+            "another user",
+        )
 
 
 def _disk(config: Config) -> str:

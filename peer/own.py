@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from peer.errors import PeerError
 from peer.paths import PeerPlaces
@@ -28,7 +29,8 @@ def own_directory(places: PeerPlaces) -> Iterator[None]:
         NotOurs: Another process is this peer already, or the directory cannot be written.
     """
     try:
-        places.directory.mkdir(parents=True, exist_ok=True)
+        _make_enterable(places.directory.parent)
+        places.directory.mkdir(exist_ok=True)
         places.directory.chmod(0o700)
         lock = os.open(places.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -48,3 +50,15 @@ def own_directory(places: PeerPlaces) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _make_enterable(directory: Path) -> None:
+    """Make what is missing of a path so that others may pass through, but not look around.
+
+    Root's embedded PostgreSQL runs as somebody else, who must reach its directory beside this one;
+    the process's own umask would shut it out. What is there already is left as it is.
+    """
+    if not directory.is_dir():
+        _make_enterable(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o711)

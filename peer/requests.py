@@ -28,6 +28,8 @@ from pipeline.ports import ObjectStore, Submission, Sweep, TaskDesk, TaskQueue
 from pipeline.tasks import Strictness, TaskReport, TaskState
 
 LOOK_INTERVAL_S = 0.5
+FOLLOW_LIMIT = 1000
+"""Events of one look; more than that in half a second are shown by the next one."""
 
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 A = TypeVar("A", bound=msgspec.Struct)
@@ -161,8 +163,7 @@ class Requests:
                 after_id = row.id
             if not asked.follow:
                 return {}
-            # An empty beginning must not be taken for "the newest" again and again.
-            after_id, limit = max(after_id, 1), 1000
+            limit = FOLLOW_LIMIT
             await trio.sleep(LOOK_INTERVAL_S)
 
     async def _retry(self, arguments: Mapping[str, Any], _: SendItem) -> Any:

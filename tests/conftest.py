@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 from pipeline.events import Record, Recordable, Stamp
@@ -38,6 +39,17 @@ DEBIAN = sorted(
     Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: float(path.parent.name)
 )
 LEASE_S = 15.0
+
+# The same examples in every run, and no verdict about the speed of the machine.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick tests first, so that most failures are told within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from peer.commands.session import EXIT_FAILED, Session, console, example
-from peer.errors import DemoFailed
+from peer.errors import CommandFailed, DemoFailed
 from peer.flags import CONFIG
 
 
@@ -40,10 +40,15 @@ def demo(video: Path | None, ladder: str, data_dir: Path | None, config_file: Pa
     Without VIDEO it makes a short clip of its own. Ctrl-C stops everything. The outputs stay.
     """
     from peer.demo.run import Plan, run
-    from pipeline.errors import ToolMissing
+    from pipeline.errors import BadRequest, ToolMissing
+    from pipeline.media.ladder import parse_ladder
     from pipeline.media.tools import find_tools
 
     settings = Session(config_file=config_file).settings()
+    try:
+        parse_ladder(ladder)
+    except BadRequest as error:
+        raise CommandFailed(str(error), kind="usage") from error
     wanted = settings.transcode.ffmpeg, settings.transcode.ffprobe
     try:
         tools = find_tools(*wanted)

@@ -193,9 +193,13 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
     from peer.screen.live import watcher
     from peer.screen.page import error_block, output_lines, what_to_type
 
-    with watcher(make_console(sys.stderr) if as_json else console()) as view:
-        for report in session.watch(task_id):
-            view.show(report)
+    try:
+        with watcher(make_console(sys.stderr) if as_json else console()) as view:
+            for report in session.watch(task_id):
+                view.show(report)
+    except KeyboardInterrupt:
+        click.echo(f"The task goes on. Look at it: peerctl task {task_id[:8]}", err=True)
+        raise
     answer = session.peer().ask("task", id=task_id)
     shown = shaped(ShownTask, answer)
     if as_json:

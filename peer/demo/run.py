@@ -16,9 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from peer.client import Peer
 from peer.commands.session import Session, shaped
 from peer.demo.clip import make_clip
-from peer.demo.crew import Crew
+from peer.demo.crew import ANSWER_WITHIN_S, Crew
 from peer.demo.view import Scene, View, view_for
 from peer.errors import DemoFailed, PeerError
 from peer.protocol import STOPPED, ShownTask
@@ -161,7 +162,7 @@ class _Watch:
 def _clear_up(session: Session, reason: str) -> None:
     """Cancel what is unfinished, so that the next demo does not go on with this one's work."""
     with suppress(PeerError):
-        peer = session.peer()
+        peer = Peer(session.peer().path, answer_timeout_s=ANSWER_WITHIN_S)
         for state in UNFINISHED:
             for task in peer.ask("tasks", state=state.value, limit=100):
                 peer.ask("cancel", id=task["id"], reason=reason)

@@ -108,7 +108,7 @@ def expire(
         attempts_max=task.attempts_max,
     )
     release, events = rules.expiry(expired)
-    pass
+    task.end_claim(part.token, Outcome.EXPIRED, release.failure)
     task.save(part.expired(release))
     write_events(connection, [rules.recorder(event) for event in events])
     return expired

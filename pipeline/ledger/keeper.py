@@ -15,7 +15,7 @@ Whatever is killed, nothing is left behind. A keeper that dies takes the server 
 process of the server inherits, is free exactly when the last of them is gone.
 
 It runs as a plain script (`python -I -S keeper.py …`) on the standard library alone: that starts in
-15 ms and stays near 11 MB, however much the peers import.
+15 ms and stays near 9 MB, however much the peers import.
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ MUXING_QUEUE_PACKETS = 65_536
 SDR_PEAK_NITS = 100
 
 SHEETS_DIRECTORY = "thumbnails"
+CELLS = f"{SHEETS_DIRECTORY}/cells.yuv"
+JPEG_PIXELS = "yuvj420p"
+PICTURES_RATE = 25
+"""Still pictures are numbered; their clock has only to go on by one tick from one to the next."""
 POSTER_PATTERN = "poster_%03d.jpg"
 HLS_DIRECTORY = "hls"
 PLAYLIST = "playlist.m3u8"
@@ -108,7 +112,7 @@ def transcode_arguments(
         outputs = _hls_outputs(pictures, tracks, plan, encoding)
     else:
         outputs = [_mp4_output(pictures, tracks, plan, encoding)]
-    outputs += [_sheets_output(branches[-2], plan), _poster_output(branches[-1], plan)]
+    outputs += [_cells_output(branches[-2], plan), _poster_output(branches[-1], plan)]
     threads = ("-filter_complex_threads", str(encoding.threads))
     command = [str(program), *QUIET, *PROGRESS, *threads, "-max_error_rate", "1", "-y"]
     arguments: list[str] = ffmpeg.compile(ffmpeg.merge_outputs(*outputs), cmd=command)
@@ -228,7 +232,7 @@ def _mp4_output(
     for bitrate in bitrates if tracks else ():
         places[bitrate] = []
         for track, stream in zip(plan.tracks, tracks, strict=True):
-            options |= _audio_options(track, bitrate, len(audio))
+            options |= _audio_options(track, bitrate, len(audio), len(pictures) + len(audio))
             places[bitrate].append(len(pictures) + len(audio))
             audio.append(stream)
     files = []
@@ -253,7 +257,7 @@ def _hls_outputs(
         )
     bitrate = max(rendition.audio_bitrate for rendition in plan.renditions)
     for stream, track in zip(tracks, plan.tracks, strict=True):
-        options = common | _audio_options(track, bitrate, 0) | _hls_options(track.name, encoding)
+        options = common | _audio_options(track, bitrate, 0, 0) | _hls_options(track.name, encoding)
         outputs.append(ffmpeg.output(stream, rendition_file(plan.packaging, track.name), **options))
     return outputs
 
@@ -294,17 +298,19 @@ def _video_options(rendition: Rendition, number: int) -> dict[str, Any]:
     }
 
 
-def _audio_options(track: TrackPlan, bitrate: int, number: int) -> dict[str, Any]:
+def _audio_options(track: TrackPlan, bitrate: int, number: int, place: int) -> dict[str, Any]:
+    """Options of one track: `number` counts audio streams of the output, `place` all of them."""
     options = {
         f"b:a:{number}": bitrate if track.channels == 2 else bitrate // 2,
         f"ac:a:{number}": track.channels,
         f"disposition:a:{number}": "default" if track.default else "0",
+        f"metadata:s:a:{number}": f"language={track.language}",
     }
-    tags = [f"language={track.language}"]
     if track.title:
-        # MP4 has no other place for a track's title that every release reads back.
-        tags.append(f"handler_name={track.title}")
-    return options | {f"metadata:s:a:{number}": tags}
+        # MP4 has no other place for a track's title that every release reads back. The stream is
+        # named in another way than above because ffmpeg-python writes an option only once.
+        options[f"metadata:s:{place}"] = f"handler_name={track.title}"
+    return options
 
 
 def _hls_options(name: str, encoding: Encoding) -> dict[str, Any]:
@@ -324,12 +330,33 @@ def _hls_options(name: str, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def _sheets_output(stream: Node, plan: Plan) -> Node:
+def tile_arguments(program: Path, plan: Plan) -> list[str]:
+    """Lay the thumbnails that `transcode_arguments` left in `CELLS` on sheets; takes moments.
+
+    ffmpeg could do it in the same process, and then would report no progress before the end: it
+    reports nothing until every output has begun (releases 5.1 and 8.1), and a sheet begins when it
+    is full.
+    """
+    sheets = plan.sheets
+    cells = ffmpeg.input(
+        CELLS,
+        format="rawvideo",
+        pixel_format=JPEG_PIXELS,
+        video_size=(sheets.cell_width, sheets.cell_height),
+    )
+    tiled = cells.filter("trim", start_frame=1).filter("tile", f"{sheets.columns}x{sheets.rows}")
+    output = _jpeg_output(tiled, f"{SHEETS_DIRECTORY}/{SHEET_PATTERN}", quality=5)
+    arguments: list[str] = ffmpeg.compile(output, cmd=[str(program), *QUIET, "-y"])
+    return arguments
+
+
+def _cells_output(stream: Node, plan: Plan) -> Node:
+    """The thumbnails, uncompressed, one behind the other; the first is none of them."""
     sheets = plan.sheets
     size = {"w": sheets.cell_width, "h": sheets.cell_height}
     cells = _small_pictures(stream, plan, f"1/{sheets.interval_s}", size)
-    tiled = cells.filter("tile", f"{sheets.columns}x{sheets.rows}")
-    return _jpeg_output(tiled, f"{SHEETS_DIRECTORY}/{SHEET_PATTERN}", quality=5)
+    options = {"c:v": "rawvideo", "fps_mode": "passthrough", "enc_time_base": f"1:{PICTURES_RATE}"}
+    return ffmpeg.output(cells, CELLS, format="rawvideo", **options)
 
 
 def _poster_output(stream: Node, plan: Plan) -> Node:
@@ -341,20 +368,28 @@ def _poster_output(stream: Node, plan: Plan) -> Node:
 
 
 def _small_pictures(stream: Node, plan: Plan, rate: str, size: dict[str, int]) -> Node:
-    """Few pictures, each from the middle of its interval, in the colours that JPEG means."""
+    """Few pictures, each from the middle of its interval, in the colours that JPEG means.
+
+    Before them comes the video's very first picture, so that the output begins at once, and with
+    it ffmpeg's reports of progress.
+    """
     matrix = {"out_color_matrix": "bt601"}
     if not plan.from_rgb:
         matrix["in_color_matrix"] = "bt709" if plan.tags.space == "bt709" else "bt601"
+    at_once, from_middles = _split(stream, 2)
+    few = from_middles.filter("fps", fps=rate, start_time=0, round="near", eof_action="pass")
     return (
-        stream.filter("fps", fps=rate, start_time=0, round="near", eof_action="pass")
+        ffmpeg.concat(at_once.filter("trim", end_frame=1), few)
         .filter("scale", **size, flags="lanczos", out_range="full", **matrix)
-        .filter("setsar", 1)
-        .filter("format", "yuvj420p")
+        .filter("setsar", sar=1)
+        .filter("format", JPEG_PIXELS)
+        .filter("setpts", f"N/{PICTURES_RATE}/TB")
     )
 
 
 def _jpeg_output(stream: Node, name: str, *, quality: int) -> Node:
     options = {"c:v": "mjpeg", "q:v": quality, "threads:v": 1, "fps_mode": "passthrough"}
+    options["enc_time_base"] = f"1:{PICTURES_RATE}"
     return ffmpeg.output(
         stream, name, format="image2", map_metadata=-1, flags="+bitexact", **options
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from pipeline.errors import TranscodeFailed
+from pipeline.media.hls import MediaPlaylist
 from pipeline.media.inspector import QUIET
 from pipeline.media.limits import SourceLimits, as_arguments, inspecting
 from pipeline.media.outputs import Output, OutputReader, output_arguments
@@ -25,6 +26,8 @@ PROBES_AT_ONCE = 2
 END_S = 1.0
 
 OUTPUT_GUARD = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,hls"}
+PIECE_GUARD = {"protocol_whitelist": "file,concat", "format_whitelist": "mov,mp4"}
+"""Our own files, with names that we chose; even so, nothing else needs to be opened."""
 
 
 async def probe_outputs(
@@ -82,10 +85,28 @@ async def probe_outputs(
     return {name: found[name] for name in names}, cpu_seconds
 
 
+def file_ends(path: str, end_s: float) -> list[list[str]]:
+    """How to read the first and the last second of a file: ffmpeg's options up to its input."""
+    if end_s <= 2 * END_S:
+        return [["-i", path]]
+    return [["-t", f"{END_S:g}", "-i", path], ["-ss", f"{end_s - END_S:.3f}", "-i", path]]
+
+
+def playlist_ends(directory: str, playlist: MediaPlaylist) -> list[list[str]]:
+    """The same of a playlist: its first second and its last segment, each behind the init segment.
+
+    Not through the playlist: ffmpeg loses its place when it seeks in one of fragmented MP4.
+    """
+    names = [name for name, _ in playlist.segments]
+    first, last = (f"concat:{directory}/{playlist.init}|{directory}/{names[at]}" for at in (0, -1))
+    head = ["-t", f"{END_S:g}", "-i", first]
+    return [head, ["-i", last]] if len(names) > 1 else [["-i", first]]
+
+
 async def decode_ends(
-    outputs: Sequence[tuple[str, Output]], directory: Path, tools: Tools, limits: SourceLimits
+    ends: Sequence[list[str]], directory: Path, tools: Tools, limits: SourceLimits
 ) -> float:
-    """Decode the first and the last second of files below a directory, in one process.
+    """Decode the ends of files below a directory, all in one process.
 
     Returns:
         The CPU seconds it took.
@@ -93,16 +114,9 @@ async def decode_ends(
     Raises:
         TranscodeFailed: A decoder complained.
     """
-    inputs: list[str] = []
-    count = 0
-    for path, output in outputs:
-        guard = [*as_arguments(OUTPUT_GUARD), "-threads", "1", "-skip_loop_filter", "all"]
-        end_s = output.packets.end_s
-        ranges = [("-t", f"{END_S:g}"), ("-ss", f"{max(0.0, end_s - END_S):.3f}")]
-        for bounds in ranges if end_s > 2 * END_S else [()]:
-            inputs += [*guard, *bounds, "-i", path]
-            count += 1
-    mapped = [word for number in range(count) for word in ("-map", str(number))]
+    guard = [*as_arguments(PIECE_GUARD), "-threads", "1", "-skip_loop_filter", "all"]
+    inputs = [word for end in ends for word in (*guard, *end)]
+    mapped = [word for number in range(len(ends)) for word in ("-map", str(number))]
     finished = await run(
         [str(tools.ffmpeg), "-nostdin", *QUIET, "-xerror", *inputs, *mapped, "-f", "null", "-"],
         cwd=directory,

@@ -44,11 +44,11 @@ class Damage:
 
 def is_cut_start(found: Damage, complaints: Complaints, index: PacketIndex) -> bool:
     """Whether the complaints are about the pictures before the first key frame, and only those."""
-    if not index.leading or found.first_s is None:
+    if not index.leading:
         return False
     begins_s = (index.keyframes[0] if index.keyframes else index.end_s) - index.first_s
     few = complaints.source_errors <= COMPLAINTS_PER_LEADING_PICTURE * index.leading
-    return few and found.first_s <= begins_s + CUT_START_S
+    return few and (found.first_s is None or found.first_s <= begins_s + CUT_START_S)
 
 
 async def locate(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 VERSION = 7
+SUFFIX = ".m3u8"
 AUDIO_GROUP = "audio"
 AAC_LC = "mp4a.40.2"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -153,10 +153,11 @@ def ladder_from_json(fields: Any) -> Ladder:
     except ValueError as error:
         raise BadRequest('a ladder\'s "packaging" is "mp4" or "hls"') from error
     rungs = tuple(_rung_from_json(rung) for rung in listed)
-    name = fields.get("name", _describe(packaging, rungs))
+    checked = _checked(_describe(packaging, rungs), packaging, rungs)
+    name = fields.get("name", checked.name)
     if not isinstance(name, str) or not 0 < len(name) <= TEXT_LENGTH_MAX:
         raise BadRequest('a ladder\'s "name" is a short text')
-    return _checked(name, packaging, rungs)
+    return replace(checked, name=name)
 
 
 def fit(ladder: Ladder, width: int, height: int) -> tuple[Rendition, ...]:

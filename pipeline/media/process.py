@@ -91,7 +91,8 @@ async def run(
     """Run a program in `cwd`, a directory of its own, and return how it ended.
 
     When this call is cancelled, or a callback raises, the program has ended when it returns:
-    SIGTERM to its group, SIGKILL after 2 s. Must be called from the thread that trio runs in.
+    SIGTERM to its group, SIGKILL after 2 s. It dies with the thread that trio runs in, which
+    should be the process's main one.
 
     Args:
         arguments: The program's absolute path, then its arguments. No shell is involved.
@@ -103,6 +104,7 @@ async def run(
         ToolMissing: The program, or one that sets its limits, cannot be started.
         ExceptionGroup: What a callback raised.
     """
+    await trio.lowlevel.checkpoint_if_cancelled()
     output = _Output(on_stdout, on_stderr_line, stdout_max_bytes)
     with _spawned(arguments, cwd, limits) as child:
         try:
@@ -281,7 +283,6 @@ def _spawned(arguments: Sequence[str], cwd: Path, limits: ProcessLimits) -> Iter
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
-        umask=0o077,
     )
     assert popen.stdout is not None
     assert popen.stderr is not None

@@ -9,17 +9,18 @@ in a dark film that is a dark frame, and it keeps dozens of full pictures in mem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TranscodeFailed
 from pipeline.media import hls
 from pipeline.media.arguments import HLS_DIRECTORY, SHEETS_DIRECTORY, rendition_file
+from pipeline.media.checking import file_ends, playlist_ends
 from pipeline.media.ladder import Packaging, Rendition
 from pipeline.media.outputs import Output
 from pipeline.media.plan import Plan
-from pipeline.media.thumbnails import sheet_name, write_vtt
+from pipeline.media.thumbnails import write_vtt
 from pipeline.tasks import Product, ProductKind
 
 POSTER = "poster.jpg"
@@ -72,7 +73,33 @@ def collect(made: Made) -> tuple[Product, ...]:
         ) from fault
 
 
-def _product(  # six facts about a file, four of them by name
+def find_ends(
+    directory: Path, names: Mapping[str, str], outputs: Mapping[str, Output]
+) -> list[list[str]]:
+    """How to read the first and the last second of every output. Blocks, as `collect` does.
+
+    Args:
+        names: Each output's file below the directory, by the name that it goes by.
+
+    Raises:
+        TranscodeFailed: A playlist is not whole.
+    """
+    ends: list[list[str]] = []
+    for name, path in names.items():
+        if not path.endswith(hls.SUFFIX):
+            ends += file_ends(path, outputs[name].packets.end_s)
+            continue
+        try:
+            playlist = hls.parse_playlist((directory / path).read_text("utf-8"))
+        except hls.BadPlaylist as fault:
+            raise TranscodeFailed(
+                f"An output is not whole: {path}: {fault}.", code="output_unverified"
+            ) from fault
+        ends += playlist_ends(path.rpartition("/")[0], playlist)
+    return ends
+
+
+def _product(
     directory: Path,
     kind: ProductKind,
     name: str,
@@ -110,15 +137,28 @@ def _choose_poster(made: Made) -> Product:
 
 
 def _collect_thumbnails(made: Made) -> list[Product]:
-    """The index names only sheets that exist: a picture size that changes midway may end one."""
-    sheets = made.plan.sheets
-    names = [f"{SHEETS_DIRECTORY}/{sheet_name(number + 1)}" for number in range(sheets.sheets)]
-    index = made.directory / INDEX
-    index.write_text(write_vtt(sheets, made.duration_s), encoding="utf-8")
+    """Sheets and their index, which agree even where a source's clock is not to be trusted.
+
+    A picture too many behind the end, as AVI's guessed times may give, begins a sheet that nothing
+    points to; a picture size that changes midway begins one early.
+    """
+    directory = made.directory / SHEETS_DIRECTORY
+    planned = made.plan.sheets
+    found = sorted(path.name for path in directory.glob("sheet_*.jpg"))
+    for name in found[planned.sheets :]:
+        (directory / name).unlink()
+    names = found[: planned.sheets]
+    if not names:
+        raise FileNotFoundError("no thumbnails were made")
+    sheets = replace(planned, count=min(planned.count, len(names) * planned.per_sheet))
+    (made.directory / INDEX).write_text(write_vtt(sheets, made.duration_s), encoding="utf-8")
     media = {"interval_s": sheets.interval_s, "count": sheets.count}
     return [
         _product(made.directory, ProductKind.THUMBNAILS, INDEX, media=media),
-        *(_product(made.directory, ProductKind.THUMBNAILS, name) for name in names),
+        *(
+            _product(made.directory, ProductKind.THUMBNAILS, f"{SHEETS_DIRECTORY}/{name}")
+            for name in names
+        ),
     ]
 
 

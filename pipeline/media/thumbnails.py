@@ -46,9 +46,14 @@ class Sheets:
     cell_height: int
 
     @property
+    def per_sheet(self) -> int:
+        """How many thumbnails a sheet holds."""
+        return self.columns * self.rows
+
+    @property
     def sheets(self) -> int:
         """How many sheets that makes; the last one may be partly empty."""
-        return math.ceil(self.count / (self.columns * self.rows))
+        return math.ceil(self.count / self.per_sheet)
 
 
 def plan_sheets(duration_s: float, width: int, height: int) -> Sheets:
@@ -84,13 +89,12 @@ SHEET_PATTERN = "sheet_%03d.jpg"
 def write_vtt(sheets: Sheets, duration_s: float) -> str:
     """The WebVTT index; it lies beside the sheets, and the last cue ends with the video."""
     lines = ["WEBVTT", ""]
-    per_sheet = sheets.columns * sheets.rows
     for number in range(sheets.count):
         start_s = number * sheets.interval_s
         end_s = min(start_s + sheets.interval_s, duration_s)
         if number == sheets.count - 1:
             end_s = max(duration_s, start_s + 0.001)
-        sheet, place = divmod(number, per_sheet)
+        sheet, place = divmod(number, sheets.per_sheet)
         row, column = divmod(place, sheets.columns)
         box = (
             column * sheets.cell_width,

@@ -18,26 +18,28 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
 from pipeline.errors import SourceRejected, TranscodeFailed
 from pipeline.media import checking, damage, inspector, verify
 from pipeline.media.arguments import (
+    CELLS,
     directories,
     encoding_of,
     rendition_file,
+    tile_arguments,
     transcode_arguments,
 )
 from pipeline.media.complaints import Complaints, speakers_of
 from pipeline.media.config import ENCODER_THREADS_MAX, TranscodeConfig
 from pipeline.media.inspector import Inspected
 from pipeline.media.ladder import Packaging
-from pipeline.media.limits import transcoding
+from pipeline.media.limits import inspecting, transcoding
 from pipeline.media.outputs import Output
 from pipeline.media.process import Finished, run
-from pipeline.media.products import Made, collect
+from pipeline.media.products import Made, collect, find_ends
 from pipeline.media.progress import ProgressParser
 from pipeline.media.rejection import explain_stopped, tidy_log
 from pipeline.media.tools import Tools
@@ -86,6 +88,7 @@ class FfmpegTranscoder:
         meter.show_checking()
         checked = await self._check(order, looked, is_damaged=bool(warnings))
         warnings += checked.warnings
+        cpu_seconds += await self._lay_out_thumbnails(order, looked)
         products = await trio.to_thread.run_sync(collect, checked.made)
         _log_done(order, looked, products)
         return Transcoded(
@@ -187,6 +190,23 @@ class FfmpegTranscoder:
             )
         return warnings, cpu_seconds
 
+    async def _lay_out_thumbnails(self, order: Order, looked: Inspected) -> float:
+        """Make sheets of the thumbnails; returns CPU seconds."""
+        limits = self._config.limits
+        finished = await run(
+            tile_arguments(self._tools.ffmpeg, looked.plan),
+            cwd=order.output,
+            limits=replace(inspecting(limits), file_bytes=limits.output_max_bytes),
+        )
+        if finished.returncode != 0 or finished.stopped_for is not None:
+            raise TranscodeFailed(
+                "The thumbnail sheets could not be made.",
+                code="ffmpeg_failed",
+                log_tail=tidy_log(finished.log),
+            )
+        await trio.Path(order.output, CELLS).unlink()
+        return finished.cpu_seconds
+
     async def _check(self, order: Order, looked: Inspected, *, is_damaged: bool) -> _Checked:
         """Hold every output against the source's packets."""
         plan = looked.plan
@@ -208,7 +228,7 @@ class FfmpegTranscoder:
                 f"What was made is not what the source promised: {'; '.join(faults[:3])}.",
                 code="output_unverified",
             )
-        ends = [((videos | sounds)[name], output) for name, output in found.items()]
+        ends = await trio.to_thread.run_sync(find_ends, order.output, videos | sounds, found)
         decode_cpu_s = await checking.decode_ends(
             ends, order.output, self._tools, self._config.limits
         )

@@ -71,7 +71,7 @@ def expect(source: SourceInfo, index: PacketIndex, plan: Plan) -> Expected:
         frames_min=max(1, index.frames - index.leading) if exact else 1,
         frames_max=index.frames if exact else None,
         times=index.times if exact and not index.without_time and not index.leading else (),
-        duration_s=index.duration_s,
+        duration_s=None if index.leading else index.duration_s,
         frame_s=frame_interval(index.times) or 1.0,
         track_ends_s=tuple(ends),
     )
@@ -131,6 +131,8 @@ def check_tracks(
         faults += check_track(what, track, planned, expected.track_ends_s[number])
         if track.default != planned.default:
             faults.append(f"{what} is {'' if track.default else 'not '}the default")
+        if planned.language != "und" and track.language == "und":
+            faults.append(f"{what} has lost its language, {planned.language}")
     return faults
 
 

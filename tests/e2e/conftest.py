@@ -34,7 +34,11 @@ def picture(size: str = "320x180", rate: str = "25", duration: str = "2") -> lis
 # The name's suffix is the container's. What needs more than one command is in `_MADE`.
 RECIPES: dict[str, list[str]] = {
     "plain.mp4": [*PICTURE, *TONE, *X264_B, *AAC],
-    "odd.mkv": [*picture("639x361"), *X264, "-pix_fmt", "yuv444p"],
+    # testsrc2 would round the size down; this one is RGB, and so is any size.
+    "odd.mkv": [
+        *("-f", "lavfi", "-i", "testsrc=s=639x361:r=25:d=2"),
+        *(*X264, "-pix_fmt", "yuv444p"),
+    ],
     "anamorphic.mp4": [*picture("240x180"), *X264, "-vf", "setsar=4/3"],
     "variable.mkv": [
         *picture(duration="4"),
@@ -104,7 +108,7 @@ RECIPES: dict[str, list[str]] = {
     "late_picture.mp4": [
         *("-itsoffset", "0.5", *PICTURE),
         *TONE,
-        *("-map", "0:v", "-map", "1:a", *X264_B, *AAC),
+        *("-map", "0:v", "-map", "1:a", "-fps_mode", "passthrough", *X264_B, *AAC),
     ],
     "late_sound.mp4": [
         *PICTURE,
@@ -115,8 +119,10 @@ RECIPES: dict[str, list[str]] = {
         *PICTURE,
         *X264,
         *("-metadata", "location=+47.3769+008.5417/", "-metadata", "comment=made at home"),
+        *("-metadata:s:v:0", "handler_name=Holiday camera", "-movflags", "use_metadata_tags"),
         *("-metadata", "title=Holiday"),
     ],
+    "busy.mp4": ["-f", "lavfi", "-i", "mandelbrot=s=480x270:r=25", "-t", "8", *X264],
     "long.mp4": [*picture("160x90", "25", "12"), *X264_B, "-movflags", "+faststart"],
     "long.mkv": [*picture("160x90", "25", "12"), *X264_B],
 }

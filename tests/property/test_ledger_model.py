@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -28,20 +29,9 @@ from hypothesis.stateful import (
 )
 from psycopg.rows import dict_row
 
+from pipeline import events
 from pipeline.errors import ClaimLost, NotAllowed, PipelineError, Stage
-from pipeline.events import (
-    ContainerErrorRetry,
-    Record,
-    Recordable,
-    Stamp,
-    TaskDetailsRetrieved,
-    TaskReceived,
-    TranscodedVideoUploaded,
-    VideoFilePulled,
-    VideoTranscoded,
-    WorkloadProcessingFinished,
-    WorkloadProcessingStarted,
-)
+from pipeline.events import Record, Recordable, Stamp
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.ladder import parse_ladder
@@ -56,7 +46,6 @@ from pipeline.tasks import (
     Product,
     ProductKind,
     Settled,
-    Task,
     TaskState,
     task_state,
 )
@@ -73,6 +62,14 @@ PRODUCTS = [
     Product(kind=ProductKind.RENDITION, name="720p.mp4", rendition="720p", size=7),
     Product(kind=ProductKind.POSTER, name="poster.jpg", size=1),
 ]
+
+
+STEP_EVENTS_MADE: dict[str, Callable[..., Recordable]] = {
+    "VideoFilePulled": partial(events.VideoFilePulled, size=1, seconds=0.1),
+    "WorkloadProcessingStarted": events.WorkloadProcessingStarted,
+    "VideoTranscoded": partial(events.VideoTranscoded, renditions=(), seconds=0.1, cpu_seconds=0.1),
+    "TranscodedVideoUploaded": partial(events.TranscodedVideoUploaded, prefix="p", files=2, size=8),
+}
 
 
 @dataclass(slots=True)
@@ -136,16 +133,12 @@ class ModelClaim:
     has_run_out: bool = False
     ending: Callable[[], Any] | None = None
 
-    @property
-    def next_step(self) -> str:
-        return STEPS[len(self.said)]
-
 
 def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
     """Crash once: again at once. Twice: later. Three times: a person."""
     failure = Failure(stage=expired.stage, code="lease_expired", message="silent")
     retry_in_s = {1: 0.0, 2: LATER_S}.get(expired.failures)
-    event = ContainerErrorRetry(
+    event = events.ContainerErrorRetry(
         task_id=expired.task_id,
         part=expired.part,
         attempt=expired.attempt,
@@ -159,20 +152,8 @@ def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
     return Release(failure=failure, retry_in_s=retry_in_s), [event]
 
 
-def step_event(kind: str, claim: Claim) -> Recordable:
-    """The event of a step between the details and the end."""
-    task_id, part = claim.task_id, claim.part
-    made: dict[str, Recordable] = {
-        "VideoFilePulled": VideoFilePulled(task_id=task_id, part=part, size=1, seconds=0.1),
-        "WorkloadProcessingStarted": WorkloadProcessingStarted(task_id=task_id, part=part),
-        "VideoTranscoded": VideoTranscoded(
-            task_id=task_id, part=part, renditions=(), seconds=0.1, cpu_seconds=0.1
-        ),
-        "TranscodedVideoUploaded": TranscodedVideoUploaded(
-            task_id=task_id, part=part, prefix=claim.prefix, files=2, size=8
-        ),
-    }
-    return made[kind]
+def holder_of(peer: str) -> Holder:
+    return Holder(peer_uid=peer, peer_name=peer, epoch=1, container="pid:1", node="here")
 
 
 def drawn(
@@ -189,7 +170,7 @@ def drawn(
 
 
 a_task = drawn(lambda on: on.stopped_tasks, lambda on: on.tasks)
-a_part = drawn(lambda on: on.claimable_parts, lambda on: on.parts)
+a_part = drawn(lambda on: on.queued_parts, lambda on: on.parts)
 a_claim = drawn(lambda on: on.living_claims, lambda on: on.claims)
 some_claims = precondition(lambda on: bool(on.claims))
 
@@ -211,8 +192,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.uuids = (UUID(int=number << 64) for number in itertools.count(1))
         self.sequences = itertools.count(1)
 
-    # What there is to choose from.
-
     @property
     def stopped_tasks(self) -> list[ModelTask]:
         return [task for task in self.tasks if task.is_stopped]
@@ -222,14 +201,13 @@ class LedgerMachine(RuleBasedStateMachine):
         return [part for task in self.tasks for part in task.parts]
 
     @property
-    def claimable_parts(self) -> list[ModelPart]:
-        return [part for part in self.parts if part.refusal() is None]
+    def queued_parts(self) -> list[ModelPart]:
+        queued = [part for part in self.parts if part.state is PartState.QUEUED]
+        return [part for part in queued if part.task.is_stopped] or queued
 
     @property
     def living_claims(self) -> list[ModelClaim]:
         return [held for held in self.claims if held.outcome is None]
-
-    # What the rules are made of.
 
     def record(self, peer: str, event: Recordable) -> Record:
         stamp = Stamp(
@@ -253,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.expected_events.append((stamp.peer_uid, stamp.sequence, record.event.kind))
 
     def call(self, twice: bool, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the ledger; a repeat must be answered like the first call."""
+        """Call the ledger; a repeat at once must be answered like the first call."""
         answer = self.try_to(method, *arguments)
         if twice:
             assert self.try_to(method, *arguments) == answer
@@ -276,11 +254,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model_expire(part)
         return Busy if part.holder is not None else part.refusal()
 
-    # The rules.
-
     @initialize(parts=st.integers(1, 2))
-    def submit_first(self, parts: int) -> None:
+    def begin(self, parts: int) -> None:
+        """Every rule finds something to do, whichever of them a run is left with."""
         self.submit(parts, False)
+        self.claim(self.parts[0], "ada", 0, False)
 
     @precondition(lambda on: len(on.tasks) < TASKS_MAX)
     @rule(parts=st.integers(1, 2), twice=st.booleans())
@@ -299,13 +277,17 @@ class LedgerMachine(RuleBasedStateMachine):
         task.parts = [ModelPart(task, number) for number in range(parts)]
         self.tasks.append(task)
 
-    @rule(part=a_part, peer=st.sampled_from(PEERS), twice=st.booleans())
-    def claim(self, part: ModelPart, peer: str, twice: bool) -> None:
-        holder = Holder(
-            peer_uid=peer, peer_name=peer, epoch=1, container=f"pid:{peer}", node="here"
-        )
+    @rule(
+        part=a_part,
+        peer=st.sampled_from(PEERS),
+        steps=st.integers(0, len(STEPS) - 2),
+        twice=st.booleans(),
+    )
+    def claim(self, part: ModelPart, peer: str, steps: int, twice: bool) -> None:
+        """A claim and, where it is granted, the first steps of its holder."""
+        holder = holder_of(peer)
         token, which = next(self.uuids), (part.task.id, part.number)
-        event = TaskReceived(task_id=part.task.id, part=part.number, attempt=0)
+        event = events.TaskReceived(task_id=part.task.id, part=part.number, attempt=0)
         received = self.record(peer, event)
         refused = self.model_claim(part)
         answer = self.try_to(self.ledger.claim, *which, holder, token, received)
@@ -328,15 +310,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.claims.append(part.holder)
         if twice:
             self.claim_again(part.holder)
+        for _ in range(steps):
+            self.step(part.holder, twice)
 
     @some_claims
     @rule(held=a_claim)
     def claim_again(self, held: ModelClaim) -> None:
         """The repeat of a claim: the same answer while it is alive, and never a second claim."""
-        claim = held.claim
-        holder = Holder(
-            peer_uid=held.peer, peer_name=held.peer, epoch=1, container="pid", node="here"
-        )
+        claim, holder = held.claim, holder_of(held.peer)
         if held.outcome is not None:
             expected = self.model_claim(held.part) or Busy
         answer = self.try_to(
@@ -351,21 +332,18 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(held=a_claim, twice=st.booleans())
     def step(self, held: ModelClaim, twice: bool) -> None:
         """The next step of a claim, in time or late."""
-        claim, kind = held.claim, held.next_step
-        if kind == "WorkloadProcessingFinished":
-            return
+        if len(held.said) >= len(STEPS) - 1:
+            return  # the last step is `end`
+        claim, kind = held.claim, STEPS[len(held.said)]
         if kind == "TaskDetailsRetrieved":
-            event = TaskDetailsRetrieved(
+            details = events.TaskDetailsRetrieved(
                 task_id=claim.task_id, part=claim.part, source="clip", ladder="web"
             )
-            record = self.record(held.peer, event)
-
-            def details(_: Task) -> Record:
-                return record
-
-            answer = self.call(twice, self.ledger.retrieve_details, claim, details)
+            record = self.record(held.peer, details)
+            answer = self.call(twice, self.ledger.retrieve_details, claim, lambda _: record)
         else:
-            record = self.record(held.peer, step_event(kind, claim))
+            event = STEP_EVENTS_MADE[kind](task_id=claim.task_id, part=claim.part)
+            record = self.record(held.peer, event)
             answer = self.call(twice, self.ledger.advance, claim, record)
         if held.outcome is not None:
             assert answer is ClaimLost
@@ -397,56 +375,31 @@ class LedgerMachine(RuleBasedStateMachine):
             held.has_run_out = False
 
     @some_claims
-    @rule(held=a_claim, twice=st.booleans())
-    def finish(self, held: ModelClaim, twice: bool) -> None:
-        claim = held.claim
-        event = WorkloadProcessingFinished(
-            task_id=claim.task_id, part=claim.part, outcome="done", seconds=1.0
-        )
-        record = self.record(held.peer, event)
-
-        def ending() -> Any:
-            return self.try_to(self.ledger.finish, claim, PRODUCTS, ["as is"], record)
-
-        answer = ending()
-        if held.outcome is not None:
-            assert answer is (None if held.outcome == "done" else ClaimLost)
-            return
-        assert answer is None
-        self.expect(record)
-        held.said.append(record)
-        held.part.committed = held
-        held.part.end(PartState.DONE, "done")
-        held.ending = ending
-        if twice:
-            self.end_again(held)
-
-    @some_claims
     @rule(
         held=a_claim,
-        outcome=st.sampled_from(["retry", "escalated", "handed_back"]),
+        outcome=st.sampled_from(["done", "retry", "escalated", "handed_back"]),
         stage=st.sampled_from([Stage.PULL, Stage.TRANSCODE]),
         retry_in_s=st.sampled_from([0.0, LATER_S]),
         twice=st.booleans(),
     )
-    def release(
+    def end(
         self, held: ModelClaim, outcome: str, stage: Stage, retry_in_s: float, twice: bool
     ) -> None:
+        """A finish or a release, in time or late."""
         claim, part = held.claim, held.part
         failure = Failure(stage=stage, code="test", message="It did not work.")
-        match outcome:
-            case "handed_back":
-                release = Release(failure=None, retry_in_s=0.0)
-            case "retry":
-                release = Release(failure=failure, retry_in_s=retry_in_s)
-            case _:
-                release = Release(failure=failure, retry_in_s=None)
-        event = WorkloadProcessingFinished(
+        release = {
+            "handed_back": Release(failure=None, retry_in_s=0.0),
+            "retry": Release(failure=failure, retry_in_s=retry_in_s),
+        }.get(outcome, Release(failure=failure, retry_in_s=None))
+        event = events.WorkloadProcessingFinished(
             task_id=claim.task_id, part=claim.part, outcome=outcome, seconds=1.0
         )
         record = self.record(held.peer, event)
 
         def ending() -> Any:
+            if outcome == "done":
+                return self.try_to(self.ledger.finish, claim, PRODUCTS, ["as is"], record)
             return self.try_to(self.ledger.release, claim, release, [record])
 
         answer = ending()
@@ -455,11 +408,16 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert answer is None
         self.expect(record)
-        if release.failure is None:
-            part.end(PartState.QUEUED, outcome)
-        else:
-            part.fail(stage, outcome, release.retry_in_s)
         held.ending = ending
+        match outcome:
+            case "done":
+                held.said.append(record)
+                part.committed = held
+                part.end(PartState.DONE, outcome)
+            case "handed_back":
+                part.end(PartState.QUEUED, outcome)
+            case _:
+                part.fail(stage, outcome, release.retry_in_s)
         if twice:
             self.end_again(held)
 
@@ -479,6 +437,13 @@ class LedgerMachine(RuleBasedStateMachine):
             (held.claim.token,),
         )
         held.has_run_out = True
+
+    @some_claims
+    @rule(held=a_claim, peer=st.sampled_from(PEERS))
+    def take_over(self, held: ModelClaim, peer: str) -> None:
+        """Its holder falls silent, and another peer finds the part."""
+        self.lease_runs_out(held)
+        self.claim(held.part, peer, 0, False)
 
     @rule()
     def delays_are_over(self) -> None:
@@ -598,12 +563,12 @@ class LedgerMachine(RuleBasedStateMachine):
             if task.state in (TaskState.ESCALATED, TaskState.CANCELLED):
                 self.retry(task)
         for held in self.living_claims:
-            self.release(held, "handed_back", Stage.PULL, 0.0, False)
+            self.end(held, "handed_back", Stage.PULL, 0.0, False)
         self.delays_are_over()
         for part in self.parts:
             if part.state is not PartState.DONE:
-                self.claim(part, "ada", False)
-                self.finish(self.claims[-1], False)
+                self.claim(part, "ada", 0, False)
+                self.end(self.claims[-1], "done", Stage.PULL, 0.0, False)
         assert {task.state for task in self.tasks} <= {TaskState.DONE}
         self.parts_are_the_models()
         self.tasks_are_derived()
@@ -622,7 +587,7 @@ def test_the_ledger_is_its_model(ledger_url: str) -> None:
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=100,
+                max_examples=200,
                 stateful_step_count=40,
                 deadline=None,
                 derandomize=True,

@@ -326,6 +326,29 @@ def test_a_starter_killed_half_way_is_harmless(
     assert not (directory / "data.new").exists()
 
 
+def test_a_start_that_is_killed_is_tried_again(directory: Path) -> None:
+    """What ended the old server may hit the new one too; that alone is no reason to give up."""
+    with EmbeddedServer(config(directory)):
+        pass
+    binaries, killed = directory.parent / "bin", directory / "data/killed"
+    binaries.mkdir(mode=0o755)
+    (binaries / "initdb").touch()
+    (binaries / "postgres").write_text(
+        f"""#!/bin/sh
+        if [ "$1" = -D ] && [ ! -e '{killed}' ]; then touch '{killed}'; kill -9 $$; fi
+        exec {find_programs(None, None).postgres} "$@"
+        """
+    )
+    (binaries / "postgres").chmod(0o755)
+    with EmbeddedServer(
+        ServerConfig(directory=directory, fsync=False, binaries=binaries)
+    ) as conninfo:
+        answer = value(conninfo, "SELECT 1")
+
+    assert killed.exists()
+    assert answer == 1
+
+
 def test_numbers_of_dead_processes_are_not_believed(directory: Path) -> None:
     """After a crash of the machine the old process ids belong to others; it starts all the same."""
     with EmbeddedServer(config(directory)):

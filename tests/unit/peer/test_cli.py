@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -295,6 +297,40 @@ def test_wait_outlives_the_peer(
     start_peer(script | {"watch": watch})
     assert run("submit", video, "--wait").exit_code == 0
     assert asked == [{"id": samples["task_id"]}] * 2
+
+
+def test_ctrl_c_leaves_the_task_alone(
+    start_peer: StartPeer, samples: Mapping[str, Any], video: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C ends the waiting with 130, and says that only the waiting has ended."""
+    task = samples["task"](state="queued")
+    asked, over = threading.Event(), threading.Event()
+
+    def watch(_: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"item": task}
+        asked.set()
+        over.wait()
+
+    start_peer({"submit": ok({"task_id": samples["task_id"]}), "watch": watch})
+    command = [sys.executable, "-m", "peer.cli", "submit", str(video), "--wait"]
+    waiting = subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert asked.wait(timeout=20)
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "holiday.mp4: queued\n"
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=20)
+    finally:
+        over.set()
+        waiting.kill()
+        waiting.communicate()
+    assert waiting.returncode == 130
+    assert errors == "The task goes on. Look at it: peerctl task 3f2a1b2c\n"
 
 
 def test_an_incompatible_peer_is_said(run: Run, start_peer: StartPeer) -> None:

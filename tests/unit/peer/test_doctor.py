@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +20,22 @@ Examine = Callable[..., dict[str, Check]]
 
 
 @pytest.fixture
-def examine(tmp_path: Path) -> Examine:
+def place() -> Iterator[Path]:
+    """A directory that everybody may enter, unlike pytest's own; root's server is somebody else."""
+    directory = Path(tempfile.mkdtemp(prefix="grapevine-doctor-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def examine(place: Path) -> Examine:
     """Run the checks on settings that are this test's own; answers by name."""
 
     def examine(**flags: Any) -> dict[str, Check]:
-        file = tmp_path / "empty.toml"
+        file = place / "empty.toml"
         file.touch()
-        given = {"peer.data_dir": str(tmp_path / "data")} | flags
+        given = {"peer.data_dir": str(place / "data")} | flags
         settings: Config = load(given, file=file, environment={})
         return {check.check: check for check in local_checks(settings)}
 
@@ -74,6 +85,16 @@ def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_programs", find)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+@pytest.mark.usefixtures("_no_programs")
+def test_a_private_directory_above_roots_data(examine: Examine, place: Path) -> None:
+    """A root's server must get to its data; what it cannot enter is said before it is tried."""
+    place.chmod(0o700)
+    check = examine()["data directory"]
+    assert not check.ok
+    assert check.detail.endswith(f"who cannot enter {place}")
+
+
 class Usage(NamedTuple):
     total: int
     used: int
@@ -93,9 +114,9 @@ def test_a_full_disk(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("ahead_s", "ok"), [(-1000, True), (0, True), (200, True), (400, False), (86_400, False)]
 )
-def test_a_clock_that_went_back(examine: Examine, tmp_path: Path, ahead_s: float, ok: bool) -> None:
+def test_a_clock_that_went_back(examine: Examine, place: Path, ahead_s: float, ok: bool) -> None:
     """A peer's saved epoch that lies in the future means that the clock was set back."""
-    identity = tmp_path / "data" / "peers" / "one" / "identity"
+    identity = place / "data" / "peers" / "one" / "identity"
     identity.parent.mkdir(parents=True)
     identity.write_text(f"00000000000000aa {int(time.time() + ahead_s)}\n")
     assert examine()["clock"].ok is ok

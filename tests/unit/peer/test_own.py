@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(NotOurs, match="--data-dir"), own_directory(PeerPlaces(tmp_path / "file/x")):
         pytest.fail("a file is not a directory")
+
+
+def test_others_may_pass_through_but_not_look_around(tmp_path: Path) -> None:
+    """Root's PostgreSQL runs as another user, in a directory beside the peers'."""
+    before = os.umask(0o077)
+    try:
+        with own_directory(PeerPlaces(tmp_path / "deep/data/peers/one")):
+            made = ["deep", "deep/data", "deep/data/peers", "deep/data/peers/one"]
+            modes = [(tmp_path / path).stat().st_mode & 0o777 for path in made]
+    finally:
+        os.umask(before)
+
+    assert modes == [0o711, 0o711, 0o711, 0o700]
