@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from uuid import UUID
 
 import trio
 
@@ -73,7 +74,8 @@ class Sweeper:
     """Looks every `interval_s`, a little off the beat so that peers do not look together.
 
     Args:
-        unannounced_s: For how long a due part may wait before its wake-up is taken for lost.
+        unannounced_s: For how long a due part may be without a wake-up before one is sent: whoever
+            submitted it does so within moments, or is dead.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Sweeper:
         queue: TaskQueue,
         rng: random.Random,
         interval_s: float = 3.0,
-        unannounced_s: float = 10.0,
+        unannounced_s: float = 3.0,
     ) -> None:
         self._sweep = sweep
         self._queue = queue
@@ -112,6 +114,12 @@ class Sweeper:
                     "peer": expired.peer_name,
                 },
             )
+            # The old wake-up may be in the hands of a peer that is frozen and not dead. Where it is
+            # not, there are two now, and the second one finds the part taken.
+            await self._wake(expired.task_id, expired.part)
         for task_id, part in await self._sweep.unannounced(self._unannounced_s):
-            await self._queue.publish(encode(WakeUp(task_id=task_id, part=part)))
-            await self._sweep.announced(task_id, part)
+            await self._wake(task_id, part)
+
+    async def _wake(self, task_id: UUID, part: int) -> None:
+        await self._queue.publish(encode(WakeUp(task_id=task_id, part=part)))
+        await self._sweep.announced(task_id, part)

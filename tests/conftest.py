@@ -12,8 +12,8 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -24,21 +24,27 @@ import trio
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
-from pipeline.events import Record, Recordable, Stamp
+from pipeline.events import (
+    Record,
+    Recordable,
+    Stamp,
+    TaskReceived,
+    WorkloadProcessingFinished,
+)
+from pipeline.ledger.claims import Rules
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.migrate import bring_up_to_date
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.media.ladder import parse_ladder
-from pipeline.ports import Submission
+from pipeline.ports import Expired, Release, Submission
 from pipeline.retry import RetryPolicy
 from pipeline.sweeper import expiry
-from pipeline.tasks import Holder
+from pipeline.tasks import Claim, Holder
 
 DEBIAN = sorted(
     Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: float(path.parent.name)
 )
-LEASE_S = 15.0
 
 # The same examples in every run, and no verdict about the speed of the machine.
 settings.register_profile(
@@ -140,6 +146,21 @@ class Peer:
         )
         return Record(stamp=stamp, event=event)
 
+    def received(self, task_id: UUID) -> Record:
+        """As it comes with a claim."""
+        return self.record(TaskReceived(task_id=task_id, attempt=0))
+
+    def finished(self, task_id: UUID) -> Record:
+        """As it comes with the outputs."""
+        return self.record(WorkloadProcessingFinished(task_id=task_id, outcome="done", seconds=1.0))
+
+    async def take(self, ledger: PostgresLedger, task_id: UUID) -> Claim:
+        """Claim what can be claimed."""
+        token, record = uuid4(), self.received(task_id)
+        answer = await ledger.claim(task_id, 0, self.holder, token, record)
+        assert isinstance(answer, Claim), answer
+        return answer
+
 
 MakePeer = Callable[[str], Peer]
 
@@ -163,18 +184,26 @@ def make_peer() -> MakePeer:
 
 
 @pytest.fixture
-def make_ledger(make_peer: MakePeer) -> Callable[[Database], PostgresLedger]:
-    """Put a ledger on a pool; an expired lease is retried at once, three times."""
-    sweeper = make_peer("sweeper")
-    # Smaller than what a test can notice.
-    policy = RetryPolicy(base_s=0.000_001, max_s=0.000_001)
+def rules(make_peer: MakePeer) -> Rules:
+    """What a ledger does beside PostgreSQL: an expired lease is retried without a delay."""
+    usual = expiry(RetryPolicy(), random.Random(0))
+
+    def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
+        release, events = usual(expired)
+        if release.retry_in_s is not None:
+            release = replace(release, retry_in_s=0.0)
+        return release, events
+
+    return Rules(lease_s=15.0, expiry=decide, recorder=make_peer("sweeper").record)
+
+
+@pytest.fixture
+def make_ledger(rules: Rules) -> Callable[[Database], PostgresLedger]:
+    """Put a ledger on a pool."""
 
     def make(database: Database) -> PostgresLedger:
         return PostgresLedger(
-            database,
-            lease_s=LEASE_S,
-            expiry=expiry(policy, random.Random(0)),
-            recorder=sweeper.record,
+            database, lease_s=rules.lease_s, expiry=rules.expiry, recorder=rules.recorder
         )
 
     return make

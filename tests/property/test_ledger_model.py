@@ -587,7 +587,7 @@ def test_the_ledger_is_its_model(ledger_url: str) -> None:
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=200,
+                max_examples=120,
                 stateful_step_count=40,
                 deadline=None,
                 derandomize=True,
