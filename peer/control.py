@@ -26,7 +26,7 @@ import trio
 
 from peer.errors import PeerError
 from peer.paths import socket_address
-from pipeline.errors import BadRequest, NoSuchTask, PipelineError
+from pipeline.errors import BadRequest, NoSuchTask, NotAllowed, PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class ControlServer:
             data = await command(arguments, send_item)
         except NoSuchTask as error:
             return _refusal(error, "not_found")
+        except NotAllowed as error:
+            return _refusal(error, "failed")
         except (BadRequest, msgspec.ValidationError) as error:
             return _refusal(error, "usage")
         except (PipelineError, PeerError) as error:

@@ -23,7 +23,15 @@ from peer.screen.words import (
     since,
     size_text,
 )
-from pipeline.tasks import Failure, ProductKind, Progress, TaskReport, TaskState
+from pipeline.tasks import (
+    AttemptReport,
+    Failure,
+    Intervention,
+    ProductKind,
+    Progress,
+    TaskReport,
+    TaskState,
+)
 
 
 def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType]:
@@ -38,12 +46,40 @@ def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType
         parts += [_indented(Text(f"• {warning}", style="warn")) for warning in task.warnings]
     if task.outputs:
         parts += [_section("Outputs"), *output_lines(task.outputs, width)]
+    if task.attempts:
+        lines = [_attempt_line(attempt) for attempt in task.attempts]
+        parts += [_section("Attempts"), *map(_indented, lines)]
+    if task.interventions:
+        done = [_intervention_line(intervention) for intervention in task.interventions]
+        parts += [_section("What people did"), *map(_indented, done)]
     if task.events:
         lines = [event_line(event, width - 2, of_one_task=True) for event in task.events]
         parts += [_section("History"), *map(_indented, lines)]
     if advice := what_to_type(task):
         parts += [Text(""), Text(advice)]
     return parts
+
+
+def _attempt_line(attempt: AttemptReport) -> Text:
+    """Which container had it, for how long, and how that ended."""
+    line = Text(f"{attempt.attempt}  {attempt.peer_name}  ")
+    line.append(f"{attempt.container} on {attempt.node}  ", style="quiet")
+    line.append(attempt.outcome or "running", style="title")
+    if attempt.ended_at:
+        took = (attempt.ended_at - attempt.claimed_at).total_seconds()
+        line.append(f" after {seconds_text(took)}")
+    if attempt.error:
+        line.append(f"  {attempt.error.message}", style="quiet")
+    return line
+
+
+def _intervention_line(intervention: Intervention) -> Text:
+    """What a person did, when, and the reason that was given."""
+    return Text.assemble(
+        (f"{_moment(intervention.at)}  ", "quiet"),
+        intervention.action,
+        (f"  {intervention.reason or 'no reason was given'}", "quiet"),
+    )
 
 
 def what_to_type(task: ShownTask) -> str:

@@ -37,8 +37,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# What the world does to us: no server, no memory, no disk, a timeout, a shutdown, a broken page.
+# The other errors (of syntax, of types, of constraints) are our own mistakes and go through.
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+
 REPEATS_MAX = 3
 """How often a transaction that lost against another one is repeated."""
+
+PAUSE_S = 0.005
+"""Before the first repeat; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,21 +174,21 @@ class Database:
                 lost += 1
                 if lost > REPEATS_MAX:
                     raise LedgerUnavailable(sentence(error), definite=True) from error
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                # Let the winner have its locks: a waiter may be overtaken by who comes just then.
+                time.sleep(PAUSE_S * 2**lost)
+            except _AWAY as error:
                 is_dead = connection.closed
                 if call.is_late:
                     raise LedgerUnavailable(
                         f"the ledger's database did not answer in {call.timeout_s:g} s",
                         definite=not committing,
                     ) from error
+                if isinstance(error, errors.ReadOnlySqlTransaction):
+                    connection.close()  # the server became a standby: find the one that is none
                 if is_dead and not is_fresh and not committing:
                     self._drop_idle()  # as old as this one, and as dead
                     continue
                 raise LedgerUnavailable(sentence(error), definite=not committing) from error
-            except errors.ReadOnlySqlTransaction as error:
-                # The server became a standby; the connection still leads to it.
-                connection.close()
-                raise LedgerUnavailable(sentence(error), definite=True) from error
             finally:
                 self._give_back(connection)
 

@@ -32,7 +32,12 @@ from pipeline.media.index import GRID_EPSILON
 from pipeline.media.ladder import Packaging, Rendition, fit_inside
 from pipeline.media.limits import input_guard
 from pipeline.media.plan import Plan, Tone, TrackPlan
-from pipeline.media.thumbnails import POSTER_LONG_SIDE, POSTER_SHORT_SIDE, SHEET_PATTERN
+from pipeline.media.thumbnails import (
+    POSTER_LONG_SIDE,
+    POSTER_SHORT_SIDE,
+    SHEET_PATTERN,
+    Sheets,
+)
 
 CLOCK = "1:90000"
 MAXRATE_FACTOR, BUFFER_FACTOR = 1.2, 2.0
@@ -44,11 +49,11 @@ MUXING_QUEUE_PACKETS = 65_536
 SDR_PEAK_NITS = 100
 
 SHEETS_DIRECTORY = "thumbnails"
-CELLS = f"{SHEETS_DIRECTORY}/cells.yuv"
-JPEG_PIXELS = "yuvj420p"
-PICTURES_RATE = 25
-"""Still pictures are numbered; their clock has only to go on by one tick from one to the next."""
-POSTER_PATTERN = "poster_%03d.jpg"
+CELL_PREFIX = f"{SHEETS_DIRECTORY}/cell_"
+CELLS = f"{SHEETS_DIRECTORY}/cells.mjpeg"
+POSTER_PREFIX = "poster_"
+PICTURE_CLOCK = "1:1000"
+"""Still pictures carry their time in milliseconds in their names."""
 HLS_DIRECTORY = "hls"
 PLAYLIST = "playlist.m3u8"
 INIT_SEGMENT = "init.mp4"
@@ -137,8 +142,9 @@ def _split(stream: Node, count: int) -> list[Node]:
 
 def _prepare(stream: Node, plan: Plan) -> Node:
     """What is done once, before the picture is split."""
-    if plan.hold_first:
-        stream = stream.filter("setpts", "if(eq(N,0),0,PTS)")
+    if plan.hold_first_s is not None:
+        # A source that changes its picture size midway begins to count again, hence the time.
+        stream = stream.filter("setpts", f"if(eq(N,0)*lt(T,{plan.hold_first_s:g}),0,PTS)")
     if plan.deinterlace:
         # One picture for each two fields, and only where the decoder says that it has fields.
         stream = stream.filter("bwdif", mode="send_frame", parity="auto", deint="interlaced")
@@ -330,66 +336,66 @@ def _hls_options(name: str, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def tile_arguments(program: Path, plan: Plan) -> list[str]:
-    """Lay the thumbnails that `transcode_arguments` left in `CELLS` on sheets; takes moments.
+def tile_arguments(program: Path, sheets: Sheets) -> list[str]:
+    """Lay the thumbnails in `CELLS`, JPEG behind JPEG, on sheets; takes moments.
 
-    ffmpeg could do it in the same process, and then would report no progress before the end: it
-    reports nothing until every output has begun (releases 5.1 and 8.1), and a sheet begins when it
-    is full.
+    The tile filter would do it in the first process, and keep it from reporting any progress:
+    ffmpeg reports nothing before every output has begun, and a sheet begins when it is full.
     """
-    sheets = plan.sheets
-    cells = ffmpeg.input(
-        CELLS,
-        format="rawvideo",
-        pixel_format=JPEG_PIXELS,
-        video_size=(sheets.cell_width, sheets.cell_height),
-    )
-    tiled = cells.filter("trim", start_frame=1).filter("tile", f"{sheets.columns}x{sheets.rows}")
-    output = _jpeg_output(tiled, f"{SHEETS_DIRECTORY}/{SHEET_PATTERN}", quality=5)
+    cells = ffmpeg.input(CELLS, format="mjpeg")
+    tiled = cells.filter("tile", f"{sheets.columns}x{sheets.rows}")
+    pattern = f"{SHEETS_DIRECTORY}/{SHEET_PATTERN}"
+    output = _jpeg_output(tiled, pattern, quality=5)
     arguments: list[str] = ffmpeg.compile(output, cmd=[str(program), *QUIET, "-y"])
     return arguments
 
 
 def _cells_output(stream: Node, plan: Plan) -> Node:
-    """The thumbnails, uncompressed, one behind the other; the first is none of them."""
     sheets = plan.sheets
     size = {"w": sheets.cell_width, "h": sheets.cell_height}
-    cells = _small_pictures(stream, plan, f"1/{sheets.interval_s}", size)
-    options = {"c:v": "rawvideo", "fps_mode": "passthrough", "enc_time_base": f"1:{PICTURES_RATE}"}
-    return ffmpeg.output(cells, CELLS, format="rawvideo", **options)
+    return _picked_output(stream, plan, float(sheets.interval_s), size, CELL_PREFIX)
 
 
 def _poster_output(stream: Node, plan: Plan) -> Node:
     """Candidates only: which one becomes the poster is decided when all can be compared."""
-    rate = f"{plan.poster_rate.numerator}/{plan.poster_rate.denominator}"
     width, height = fit_inside(plan.width, plan.height, POSTER_LONG_SIDE, POSTER_SHORT_SIDE)
-    pictures = _small_pictures(stream, plan, rate, {"w": width, "h": height})
-    return _jpeg_output(pictures, POSTER_PATTERN, quality=3)
-
-
-def _small_pictures(stream: Node, plan: Plan, rate: str, size: dict[str, int]) -> Node:
-    """Few pictures, each from the middle of its interval, in the colours that JPEG means.
-
-    Before them comes the video's very first picture, so that the output begins at once, and with
-    it ffmpeg's reports of progress.
-    """
-    matrix = {"out_color_matrix": "bt601"}
-    if not plan.from_rgb:
-        matrix["in_color_matrix"] = "bt709" if plan.tags.space == "bt709" else "bt601"
-    at_once, from_middles = _split(stream, 2)
-    few = from_middles.filter("fps", fps=rate, start_time=0, round="near", eof_action="pass")
-    return (
-        ffmpeg.concat(at_once.filter("trim", end_frame=1), few)
-        .filter("scale", **size, flags="lanczos", out_range="full", **matrix)
-        .filter("setsar", sar=1)
-        .filter("format", JPEG_PIXELS)
-        .filter("setpts", f"N/{PICTURES_RATE}/TB")
+    return _picked_output(
+        stream, plan, plan.poster_spacing_s, {"w": width, "h": height}, POSTER_PREFIX
     )
 
 
-def _jpeg_output(stream: Node, name: str, *, quality: int) -> Node:
-    options = {"c:v": "mjpeg", "q:v": quality, "threads:v": 1, "fps_mode": "passthrough"}
-    options["enc_time_base"] = f"1:{PICTURES_RATE}"
+def _picked_output(
+    stream: Node, plan: Plan, spacing_s: float, size: dict[str, int], prefix: str
+) -> Node:
+    """The first picture, and the first one behind the middle of each interval, as JPEG files.
+
+    The first one makes the output begin at once (see `tile_arguments`). They are picked by the
+    clock alone: filters that count, as `fps` does, begin again where a source changes its picture
+    size midway, and ffmpeg then stops over times that go back.
+    """
+    place = f"floor({{}}/{spacing_s:g}+0.5)"
+    now, before = place.format("t"), place.format("prev_selected_t")
+    matrix = {"out_color_matrix": "bt601"}  # the colours that JPEG means
+    if not plan.from_rgb:
+        matrix["in_color_matrix"] = "bt709" if plan.tags.space == "bt709" else "bt601"
+    pictures = (
+        stream.filter("select", f"isnan(prev_selected_t)+gt({now},{before})")
+        .filter("scale", **size, flags="lanczos", out_range="full", **matrix)
+        .filter("setsar", 1)
+        .filter("format", "yuvj420p")
+    )
+    return _jpeg_output(pictures, f"{prefix}%d.jpg", quality=3, frame_pts=1)
+
+
+def _jpeg_output(stream: Node, name: str, *, quality: int, frame_pts: int = 0) -> Node:
+    options = {
+        "c:v": "mjpeg",
+        "q:v": quality,
+        "threads:v": 1,
+        "fps_mode": "passthrough",
+        "enc_time_base": PICTURE_CLOCK,
+        "frame_pts": frame_pts,
+    }
     return ffmpeg.output(
         stream, name, format="image2", map_metadata=-1, flags="+bitexact", **options
     )

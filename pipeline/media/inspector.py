@@ -34,6 +34,7 @@ from pipeline.media.truncation import describe_truncation
 from pipeline.ports import Inspection, Order
 from pipeline.tasks import Strictness
 
+SOFTWARE_DECODERS = {"av1": ("libdav1d", "libaom-av1")}
 QUIET = ("-hide_banner", "-loglevel", "level+error")
 
 
@@ -65,6 +66,7 @@ async def inspect(order: Order, tools: Tools, config: TranscodeConfig) -> Inspec
         )
     layout = await trio.to_thread.run_sync(_read_layout, order.source, size)
     source, probe_cpu_s = await _probe(order, layout, size, tools, config)
+    _demand_decoder(source, tools)
     index, complaints, index_cpu_s, log = await _read_packets(order, source, tools, config)
     _demand_pictures(source, index, config, log)
     warnings: list[str] = []
@@ -164,6 +166,18 @@ async def _read_packets(
         raise stopped
     # Any other exit code is left to what was read: a file that ends in the middle has one too.
     return reader.finish(), complaints, finished.cpu_seconds, log
+
+
+def _demand_decoder(source: SourceInfo, tools: Tools) -> None:
+    """ffmpeg lists a decoder for AV1 that only works on some graphics cards; others do the work."""
+    codec = source.video.codec
+    needed = SOFTWARE_DECODERS.get(codec)
+    if needed is not None and tools.decoders.isdisjoint(needed):
+        raise SourceRejected(
+            f"The source's video is {codec}, and this ffmpeg ({tools.version}) was built without "
+            f"a decoder for it: use one with {' or '.join(needed)}, such as Debian's.",
+            code="unsupported_codec",
+        )
 
 
 def _demand_pictures(

@@ -18,7 +18,7 @@ from pipeline.media.config import TranscodeConfig
 from pipeline.media.index import PacketIndex, frame_interval
 from pipeline.media.ladder import Ladder, Packaging, Rendition, fit
 from pipeline.media.probe import AudioTrack, Colour, SourceInfo
-from pipeline.media.thumbnails import Sheets, plan_sheets, poster_rate
+from pipeline.media.thumbnails import Sheets, plan_sheets, poster_spacing_s
 
 HD_HEIGHT = 720
 FRAME_RATE_UNKNOWN = Fraction(25)
@@ -83,8 +83,9 @@ class Plan:
     Args:
         width, height: Of the largest rendition, to which unusual colours are converted once.
         frame_rate: The mean; the encoder only uses it to choose its level.
-        hold_first: The first picture is shown from time zero, even when the source's comes later.
-            HLS players do not honour the gap, and would lose the synchronisation.
+        hold_first_s: The first picture, which comes before this time, is shown from zero; None: it
+            keeps its time. HLS players do not honour the gap, and would lose the synchronisation.
+        poster_spacing_s: How far apart the candidates for the poster are.
         warnings: What is left out or cannot be done well, a sentence each.
     """
 
@@ -100,9 +101,9 @@ class Plan:
     colour: Colour
     tags: Tags
     from_rgb: bool
-    hold_first: bool
+    hold_first_s: float | None
     sheets: Sheets
-    poster_rate: Fraction
+    poster_spacing_s: float
     warnings: tuple[str, ...] = ()
 
 
@@ -148,9 +149,9 @@ def make_plan(
         colour=video.colour,
         tags=choose_tags(source) if tone is Tone.KEEP else BT709,
         from_rgb=_is_rgb(video.pixel_format),
-        hold_first=ladder.packaging is Packaging.HLS,
+        hold_first_s=_hold_first_s(source, index) if ladder.packaging is Packaging.HLS else None,
         sheets=plan_sheets(timeline_s, renditions[0].width, renditions[0].height),
-        poster_rate=poster_rate(timeline_s),
+        poster_spacing_s=poster_spacing_s(timeline_s),
         warnings=tuple(warnings),
     )
 
@@ -235,6 +236,12 @@ def _frame_rate(source: SourceInfo, index: PacketIndex) -> Fraction:
             return claimed
         return max(Fraction(1, 100), min(measured, Fraction(1000)))
     return source.video.frame_rate or FRAME_RATE_UNKNOWN
+
+
+def _hold_first_s(source: SourceInfo, index: PacketIndex) -> float | None:
+    """Half a second behind the first picture, unless that comes at zero anyway."""
+    first_s = index.first_s - source.start_s
+    return first_s + 0.5 if first_s > 0.001 else None
 
 
 def _is_rgb(pixel_format: str) -> bool:

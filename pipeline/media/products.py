@@ -9,18 +9,26 @@ in a dark film that is a dark frame, and it keeps dozens of full pictures in mem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TranscodeFailed
 from pipeline.media import hls
-from pipeline.media.arguments import HLS_DIRECTORY, SHEETS_DIRECTORY, rendition_file
+from pipeline.media.arguments import (
+    CELL_PREFIX,
+    CELLS,
+    HLS_DIRECTORY,
+    POSTER_PREFIX,
+    SHEETS_DIRECTORY,
+    rendition_file,
+)
 from pipeline.media.checking import file_ends, playlist_ends
 from pipeline.media.ladder import Packaging, Rendition
 from pipeline.media.outputs import Output
 from pipeline.media.plan import Plan
-from pipeline.media.thumbnails import write_vtt
+from pipeline.media.thumbnails import Sheets, choose_cells, sheet_name, write_vtt
 from pipeline.tasks import Product, ProductKind
 
 POSTER = "poster.jpg"
@@ -125,11 +133,37 @@ def _media(rendition: Rendition, output: Output) -> dict[str, Any]:
     }
 
 
+def lay_cells(directory: Path, sheets: Sheets) -> None:
+    """Write the pictures for the sheets behind one another into `CELLS`, and remove them. Blocks.
+
+    Raises:
+        TranscodeFailed: There are none.
+    """
+    picked = _picked(directory, CELL_PREFIX)
+    if not picked:
+        raise TranscodeFailed("No thumbnails were made.", code="output_unverified")
+    with (directory / CELLS).open("wb") as target:
+        for number in choose_cells(sheets, [time_s for time_s, _ in picked]):
+            target.write(picked[number][1].read_bytes())
+    for _, path in picked:
+        path.unlink()
+
+
+def _picked(directory: Path, prefix: str) -> list[tuple[float, Path]]:
+    """Still pictures by their time in seconds; ffmpeg wrote it, in milliseconds, into the name."""
+    found = []
+    for path in (directory / prefix).parent.glob(f"{prefix.rpartition('/')[2]}*.jpg"):
+        with suppress(ValueError):
+            found.append((int(path.stem.rpartition("_")[2]) / 1000, path))
+    return sorted(found)
+
+
 def _choose_poster(made: Made) -> Product:
-    candidates = sorted(made.directory.glob("poster_*.jpg"))
+    candidates = [path for _, path in _picked(made.directory, POSTER_PREFIX)]
     if not candidates:
         raise FileNotFoundError("no picture for the poster was made")
-    best = max(candidates, key=lambda path: path.stat().st_size)
+    # The very first picture is only taken when there is no other.
+    best = max(candidates[1:] or candidates, key=lambda path: path.stat().st_size)
     best.rename(made.directory / POSTER)
     for path in candidates:
         path.unlink(missing_ok=True)
@@ -137,28 +171,13 @@ def _choose_poster(made: Made) -> Product:
 
 
 def _collect_thumbnails(made: Made) -> list[Product]:
-    """Sheets and their index, which agree even where a source's clock is not to be trusted.
-
-    A picture too many behind the end, as AVI's guessed times may give, begins a sheet that nothing
-    points to; a picture size that changes midway begins one early.
-    """
-    directory = made.directory / SHEETS_DIRECTORY
-    planned = made.plan.sheets
-    found = sorted(path.name for path in directory.glob("sheet_*.jpg"))
-    for name in found[planned.sheets :]:
-        (directory / name).unlink()
-    names = found[: planned.sheets]
-    if not names:
-        raise FileNotFoundError("no thumbnails were made")
-    sheets = replace(planned, count=min(planned.count, len(names) * planned.per_sheet))
+    sheets = made.plan.sheets
+    names = [f"{SHEETS_DIRECTORY}/{sheet_name(number + 1)}" for number in range(sheets.sheets)]
     (made.directory / INDEX).write_text(write_vtt(sheets, made.duration_s), encoding="utf-8")
     media = {"interval_s": sheets.interval_s, "count": sheets.count}
     return [
         _product(made.directory, ProductKind.THUMBNAILS, INDEX, media=media),
-        *(
-            _product(made.directory, ProductKind.THUMBNAILS, f"{SHEETS_DIRECTORY}/{name}")
-            for name in names
-        ),
+        *(_product(made.directory, ProductKind.THUMBNAILS, name) for name in names),
     ]
 
 

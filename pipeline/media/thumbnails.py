@@ -12,9 +12,10 @@ Pure: a duration and a size in, numbers and text out.
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from pipeline.media.ladder import fit_inside
 
@@ -72,10 +73,31 @@ def plan_sheets(duration_s: float, width: int, height: int) -> Sheets:
     )
 
 
-def poster_rate(duration_s: float) -> Fraction:
-    """How many candidates for the poster are taken per second of video, evenly spread."""
-    spacing_s = max(POSTER_SPACING_MIN_S, duration_s / POSTER_CANDIDATES)
-    return 1 / Fraction(spacing_s).limit_denominator(1000)
+def poster_spacing_s(duration_s: float) -> float:
+    """How far apart the candidates for the poster are taken, in seconds, to the millisecond."""
+    return round(max(POSTER_SPACING_MIN_S, duration_s / POSTER_CANDIDATES), 3)
+
+
+def choose_cells(sheets: Sheets, times_s: Sequence[float]) -> list[int]:
+    """Which of the pictures that were picked stands in each cell.
+
+    Picked were the first picture of the video, and the first one behind the middle of each cue.
+    Where a cue has none, because nothing changed for so long or the video ended, what was last
+    shown stands.
+
+    Args:
+        times_s: When each picked picture is shown, rising; not empty.
+
+    Returns:
+        For each cell the index of its picture.
+    """
+    chosen = []
+    for number in range(sheets.count):
+        middle_s = (number + 0.5) * sheets.interval_s
+        first = bisect.bisect_left(times_s, middle_s - 0.001)
+        is_there = first < len(times_s) and times_s[first] < middle_s + sheets.interval_s - 0.001
+        chosen.append(first if is_there else max(0, first - 1))
+    return chosen
 
 
 def sheet_name(number: int) -> str:

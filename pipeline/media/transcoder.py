@@ -39,7 +39,7 @@ from pipeline.media.ladder import Packaging
 from pipeline.media.limits import inspecting, transcoding
 from pipeline.media.outputs import Output
 from pipeline.media.process import Finished, run
-from pipeline.media.products import Made, collect, find_ends
+from pipeline.media.products import Made, collect, find_ends, lay_cells
 from pipeline.media.progress import ProgressParser
 from pipeline.media.rejection import explain_stopped, tidy_log
 from pipeline.media.tools import Tools
@@ -192,9 +192,10 @@ class FfmpegTranscoder:
 
     async def _lay_out_thumbnails(self, order: Order, looked: Inspected) -> float:
         """Make sheets of the thumbnails; returns CPU seconds."""
-        limits = self._config.limits
+        limits, sheets = self._config.limits, looked.plan.sheets
+        await trio.to_thread.run_sync(lay_cells, order.output, sheets)
         finished = await run(
-            tile_arguments(self._tools.ffmpeg, looked.plan),
+            tile_arguments(self._tools.ffmpeg, sheets),
             cwd=order.output,
             limits=replace(inspecting(limits), file_bytes=limits.output_max_bytes),
         )

@@ -3,9 +3,9 @@
 A message is in a consumer's hands until that consumer says otherwise or is gone, and then it goes
 to somebody else. "Gone" is what RabbitMQ takes from the TCP connection: here a consumer has one
 session of its own, which holds an advisory lock on the consumer's number, and the number stands on
-every message it holds. The server drops the lock with the session, so a killed peer's messages are free
-within moments and a long encode keeps its message without anybody renewing anything. A visibility
-timeout (SQS, Celery) has to be longer than the longest work, and then is how long a crash costs.
+every message it holds. The server drops the lock with the session, so a killed peer's messages are
+free within moments, and a long encode keeps its message without anybody renewing anything. A
+visibility timeout (SQS, Celery) has to be longer than the longest work, and is what a crash costs.
 
 The same session listens: `NOTIFY` makes its socket readable and trio waits for that, so an idle
 consumer sleeps. Beside it a look every `LOOK_S` finds the messages of consumers that are gone, for

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import psycopg
@@ -38,8 +38,6 @@ from pipeline.tasks import (
     Settled,
     TaskState,
 )
-
-T = TypeVar("T")
 
 PRODUCT = Product(
     kind=ProductKind.RENDITION, name="720p.mp4", rendition="720p", size=7, media={"width": 1280}
@@ -208,7 +206,7 @@ async def test_unknown_claim(ledger: PostgresLedger, task_id: UUID, make_peer: M
     """A token that the ledger never gave is refused, also where nobody holds the part."""
     made_up = Claim(task_id=task_id, part=0, attempt=1, token=uuid4(), lease_s=15.0)
     with pytest.raises(ClaimLost, match="does not know it"):
-        await ledger.finish(made_up, [PRODUCT], [], finished(make_peer("ada"), task_id))
+        await ledger.finish(made_up, [PRODUCT], [], make_peer("ada").finished(task_id))
     with pytest.raises(ClaimLost, match="does not know it"):
         await ledger.renew(replace(made_up, task_id=uuid4()), None)
 

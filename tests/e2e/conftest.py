@@ -90,6 +90,7 @@ RECIPES: dict[str, list[str]] = {
         *PICTURE,
         *("-c:v", "libvpx", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", *SPEED),
     ],
+    "av1.mp4": [*picture(duration="1"), "-c:v", "libsvtav1", "-preset", "12"],
     "full_range.mp4": [*PICTURE, *X264, "-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p"],
     "rgb.mkv": [*PICTURE, "-c:v", "ffv1", "-pix_fmt", "gbrp"],
     "live.mkv": [*PICTURE, *TONE, *X264_B, *AAC, "-live", "1"],
@@ -192,6 +193,16 @@ def _captured(clip: Clips, run: Run, path: Path) -> None:
     path.write_bytes(whole.read_bytes())
 
 
+def _resized(clip: Clips, run: Run, path: Path) -> None:
+    """Two recordings in one file: the picture's size changes from one second to the next."""
+    parts = []
+    for size, start in (("640x360", "0"), ("320x180", "1")):
+        part = path.with_name(f"{size}.ts")
+        run([*picture(size, duration="1"), *X264, "-output_ts_offset", start], part)
+        parts.append(part.read_bytes())
+    path.write_bytes(b"".join(parts))
+
+
 def _subtitled(clip: Clips, run: Run, path: Path) -> None:
     text = path.with_suffix(".srt")
     text.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
@@ -232,6 +243,7 @@ _MADE: dict[str, Callable[[Clips, Run, Path], None]] = {
     "edited.mp4": _edited,
     "shortened.mp4": _shortened,
     "captured.ts": _captured,
+    "resized.ts": _resized,
     "subtitled.mkv": _subtitled,
     "repeated_times.mkv": _repeated_times,
     "cut.mp4": _cut("long.mp4", 0.55),

@@ -102,6 +102,7 @@ SHAPES = (
     Shape(clip="late_sound.mp4", frames=50, languages=ONE, ends_s=2.7),
     Shape(clip="captured.ts", frames=75, sizes=((160, 90),), ends_s=None, warnings=1),
     Shape(clip="repeated_times.mkv", frames=50),
+    Shape(clip="resized.ts", frames=50),
 )
 
 
@@ -276,9 +277,7 @@ async def test_nothing_private_leaks(build: Tools, clips: Clips, tmp_path: Path)
         assert not re.search(rb"47\.3769|Holiday|made at home", data)
 
 
-async def test_progress_comes_while_it_works(
-    build: Tools, clips: Clips, tmp_path: Path
-) -> None:
+async def test_progress_comes_while_it_works(build: Tools, clips: Clips, tmp_path: Path) -> None:
     """ffmpeg reports nothing before every output has begun; so all of them begin at once."""
     asked = order(clips("busy.mp4"), tmp_path, "480x270@300k")
     transcoder = FfmpegTranscoder(build, replace(CONFIG, preset="slower"))
@@ -397,6 +396,19 @@ async def test_rejected(clip: str, build: Tools, clips: Clips, tmp_path: Path) -
         await FfmpegTranscoder(build, CONFIG).inspect(asked)
     assert (caught.value.code, caught.value.message) == REJECTED[clip]
     assert caught.value.permanent
+
+
+async def test_av1(build: Tools, clips: Clips, tmp_path: Path) -> None:
+    """Transcoded where the build can decode it; where only a graphics card could, that is said."""
+    asked = order(clips("av1.mp4"), tmp_path)
+    if build.decoders.isdisjoint({"libdav1d", "libaom-av1"}):
+        with pytest.raises(SourceRejected) as caught:
+            await FfmpegTranscoder(build, CONFIG).inspect(asked)
+        assert caught.value.code == "unsupported_codec"
+        assert "built without a decoder for it" in caught.value.message
+    else:
+        await transcode(build, asked)
+        assert len(packets(build, asked.output / "180p.mp4")) == 25
 
 
 CUT = (

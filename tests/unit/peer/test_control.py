@@ -17,7 +17,7 @@ import trio
 from peer.client import Peer
 from peer.control import REQUEST_BYTES_MAX, ControlServer, SendItem
 from peer.errors import CommandFailed
-from pipeline.errors import BadRequest, LedgerUnavailable, NoSuchTask
+from pipeline.errors import BadRequest, LedgerUnavailable, NoSuchTask, NotAllowed
 
 TASK = UUID("3f2a0000-0000-4000-8000-000000000000")
 
@@ -65,6 +65,7 @@ class Handlers:
         raise {
             "usage": BadRequest("no such ladder"),
             "not_found": NoSuchTask("no task 99"),
+            "not_allowed": NotAllowed("already done"),
             "failed": CommandFailed("starting"),
             "away": LedgerUnavailable("gone", definite=True),
         }[arguments["how"]]
@@ -119,6 +120,7 @@ async def test_items_come_before_the_last_line(tmp_path: Path) -> None:
     [
         ("usage", "usage", "no such ladder"),
         ("not_found", "not_found", "no task 99"),
+        ("not_allowed", "failed", "already done"),
         ("failed", "failed", "starting"),
         ("away", "failed", "gone"),
     ],

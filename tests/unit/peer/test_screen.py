@@ -129,6 +129,38 @@ def test_the_page_of_a_task(samples: Mapping[str, Any]) -> None:
         assert text in page
 
 
+def test_the_page_tells_who_had_it_and_what_people_did(samples: Mapping[str, Any]) -> None:
+    """A task that failed, was looked at by a person, and then went well."""
+    attempt = {
+        "part": 0,
+        "attempt": 1,
+        "peer_uid": "00000000000000aa",
+        "peer_name": "one",
+        "epoch": 1,
+        "container": "pid:42",
+        "node": "here",
+        "step": "pulled",
+        "claimed_at": "2026-01-02T03:04:05+00:00",
+        "ended_at": "2026-01-02T03:04:09+00:00",
+        "outcome": "escalated",
+        "error": samples["failure"],
+    }
+    running = {"attempt": 2, "peer_name": "two", "ended_at": None, "outcome": None, "error": None}
+    intervention = {
+        "at": "2026-01-02T03:04:30+00:00",
+        "action": "retry",
+        "reason": "uploaded again",
+        "error": samples["failure"],
+    }
+    task = samples["task"](attempts=[attempt, attempt | running], interventions=[intervention])
+
+    drawn = draw(*task_page(msgspec.convert(task, ShownTask), NOW, 100), width=100)
+
+    assert "1  one  pid:42 on here  escalated after 4.0 s  The source is cut short." in drawn
+    assert "2  two  pid:42 on here  running" in drawn
+    assert "retry  uploaded again" in drawn
+
+
 def test_a_running_task_shows_its_renditions(samples: Mapping[str, Any]) -> None:
     """A bar for the task and one for each rendition, within 80 columns."""
     document = samples["task"](state="running", progress=samples["progress"], finished_at=None)

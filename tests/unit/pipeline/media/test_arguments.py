@@ -13,9 +13,11 @@ from pipeline.media.arguments import (
     directories,
     encoding_of,
     keyframe_expression,
+    tile_arguments,
     transcode_arguments,
 )
 from pipeline.media.config import TranscodeConfig
+from pipeline.media.index import PacketIndex
 from pipeline.media.plan import Plan
 from pipeline.media.probe import AudioTrack, Colour, SourceInfo
 
@@ -46,7 +48,7 @@ def test_one_decode_for_everything(plan_of: MakePlan) -> None:
     assert words.count("-i") == 1
     assert value(words, "-i") == "/in/source with spaces.mp4"
     assert graph(words)[0] == "[0:0]split=4[s0][s1][s2][s3]"
-    assert sum("fps=" in part for part in graph(words)) == 2
+    assert sum("select=" in part for part in graph(words)) == 2
 
 
 def test_the_input_is_guarded(plan_of: MakePlan) -> None:
@@ -108,7 +110,7 @@ def test_audio_options(make_source: MakeSource, plan_of: MakePlan) -> None:
     assert value(words, "-metadata:s:3") == "handler_name=a=b 'c'"
     assert (value(words, "-disposition:a:0"), value(words, "-disposition:a:1")) == ("default", "0")
     assert value(words, "-filter:a").startswith("aresample=48000")
-    assert words.count("-map_metadata") == 2  # the renditions and the poster's candidates
+    assert value(words[words.index("tee") : words.index("image2")], "-map_metadata") == "-1"
     assert words.count("-map_chapters") == 1
 
 
@@ -164,7 +166,6 @@ def test_hls(make_source: MakeSource, plan_of: MakePlan) -> None:
     assert {words[at + 1] for at, word in enumerate(words) if word == "-avoid_negative_ts"} == {
         "disabled"
     }
-    assert r"[0:0]setpts=if(eq(N\,0)\,0\,PTS)[s0]" in graph(words)
 
 
 def test_different_sound_for_different_renditions(plan_of: MakePlan) -> None:
@@ -177,3 +178,31 @@ def test_different_sound_for_different_renditions(plan_of: MakePlan) -> None:
     assert (value(words, "-b:a:0"), value(words, "-b:a:1")) == ("128000", "64000")
     files = next(word for word in words if word.startswith("[f=mp4")).split("|")
     assert [file.partition("select=")[2] for file in files] == ["'0,2']360p.mp4", "'1,3']180p.mp4"]
+
+
+def test_a_late_first_picture_is_held(
+    make_index: Callable[..., PacketIndex], plan_of: MakePlan
+) -> None:
+    """The filter stands first, and knows the time: some filters count anew in mid-stream."""
+    index = make_index(times=[0.4, 0.44])
+    words = spell(plan_of(ladder="hls:640x360@800k", index=index))
+    assert graph(words)[0] == r"[0:0]setpts=if(eq(N\,0)*lt(T\,0.9)\,0\,PTS)[s0]"
+
+
+def test_still_pictures(plan_of: MakePlan) -> None:
+    """They carry their times in their names, and nothing that counts pictures picks them."""
+    words = spell(plan_of())
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-frame_pts"] == ["1", "1"]
+    assert [word for word in words if word.endswith("%d.jpg")] == [
+        "thumbnails/cell_%d.jpg",
+        "poster_%d.jpg",
+    ]
+    assert not [part for part in graph(words) if "fps=" in part or "tile" in part]
+
+
+def test_sheets(plan_of: MakePlan) -> None:
+    """A second, tiny run lays the thumbnails on sheets."""
+    words = tile_arguments(Path("/bin/ffmpeg"), plan_of().sheets)
+    assert value(words, "-i") == "thumbnails/cells.mjpeg"
+    assert value(words, "-filter_complex") == "[0]tile=10x1[s0]"
+    assert words[-2:] == ["thumbnails/sheet_%03d.jpg", "-y"]

@@ -140,7 +140,17 @@ def test_frame_rate(
     assert float(plan.frame_rate) == pytest.approx(float(rate), rel=0.01)
 
 
-def test_hls_holds_the_first_picture(plan_of: MakePlan) -> None:
-    """Only HLS, whose players do not honour a gap before the first picture."""
-    assert plan_of(ladder="hls").hold_first
-    assert not plan_of(ladder="web").hold_first
+@pytest.mark.parametrize(
+    ("ladder", "first_s", "held_s"), [("hls", 0.0, None), ("hls", 0.4, 0.9), ("web", 0.4, None)]
+)
+def test_hls_holds_the_first_picture(
+    *,
+    ladder: str,
+    first_s: float,
+    held_s: float | None,
+    make_index: MakeIndex,
+    plan_of: MakePlan,
+) -> None:
+    """Only where it comes late, and only in HLS, whose players do not honour the gap."""
+    plan = plan_of(ladder=ladder, index=make_index(times=[first_s, first_s + 0.04]))
+    assert plan.hold_first_s == pytest.approx(held_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from pipeline.media.layout import Layout
 from pipeline.media.limits import SourceLimits
 from pipeline.media.process import Finished
 from pipeline.media.rejection import explain_stopped, explain_unreadable, tidy_log
-from pipeline.media.thumbnails import plan_sheets, poster_rate, write_vtt
+from pipeline.media.thumbnails import choose_cells, plan_sheets, poster_spacing_s, write_vtt
 
 PLAYLIST = """\
 #EXTM3U
@@ -152,10 +153,28 @@ def test_cues_cover_the_video(duration_s: float) -> None:
         assert top + height <= sheets.rows * sheets.cell_height
 
 
-@pytest.mark.parametrize(("duration_s", "rate"), [(0.04, 2), (5, 2), (100, Fraction(1, 10))])
-def test_poster_candidates(duration_s: float, rate: Fraction) -> None:
+@pytest.mark.parametrize(("duration_s", "spacing_s"), [(0.04, 0.5), (5, 0.5), (100, 10)])
+def test_poster_candidates(duration_s: float, spacing_s: float) -> None:
     """About ten over the whole video, and at most two in a second."""
-    assert poster_rate(duration_s) == rate
+    assert poster_spacing_s(duration_s) == spacing_s
+
+
+@pytest.mark.parametrize(
+    ("count", "times_s", "cells"),
+    [
+        (3, [0.0, 0.52, 1.52, 2.52], [1, 2, 3]),
+        (3, [0.0, 0.5, 1.5], [1, 2, 2]),
+        (3, [0.0], [0, 0, 0]),
+        (1, [7.0], [0]),
+        (3, [0.0, 2.6], [0, 0, 1]),
+        (3, [0.0, 0.6, 1.0, 1.6], [1, 3, 3]),
+    ],
+    ids=["each", "end", "one", "late", "gap", "one_too_many"],
+)
+def test_cells(count: int, times_s: list[float], cells: list[int]) -> None:
+    """Each cue shows what is seen in its middle, which may be what was seen long before."""
+    sheets = replace(plan_sheets(1.0, 640, 360), count=count)
+    assert choose_cells(sheets, times_s) == cells
 
 
 def finished(log: str = "", *, code: int = 1, stopped_for: str | None = None) -> Finished:
