@@ -86,11 +86,16 @@ class PushFailed(StepError):
 
 
 class ClaimLost(PipelineError):
-    """The lease token no longer names the part's holder: whatever was done must change nothing."""
+    """The lease token no longer names the part's holder: whatever is done now changes nothing.
 
-    def __init__(self, reason: str) -> None:
+    Args:
+        committed: It ended because this very claim's outputs were committed: the answer got lost.
+    """
+
+    def __init__(self, reason: str, *, committed: bool = False) -> None:
         super().__init__(f"the claim is gone: {reason}")
         self.reason = reason
+        self.committed = committed
 
 
 class Unavailable(PipelineError):

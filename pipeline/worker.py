@@ -109,9 +109,21 @@ class Job:
     claim: Claim
     title: str = ""
     progress: Progress | None = None
-    lost: str | None = None
     started: bool = False
-    ended: bool = False
+    """WorkloadProcessingStarted was said, so its end must be said too."""
+    committed: bool = False
+    """Its outputs are the task's: they must never be touched again."""
+    given_up: bool = False
+    """The ledger knows that this worker has ended the claim without outputs."""
+    lost: str | None = None
+    """Why somebody else has ended it."""
+
+    def note_lost(self, error: ClaimLost) -> None:
+        """Remember why the claim is gone. A commit whose answer got lost is a commit."""
+        if error.committed:
+            self.committed = True
+        else:
+            self.lost = error.reason
 
 
 class Worker:
@@ -212,19 +224,19 @@ class Worker:
         began = trio.current_time()
         try:
             failure = await self._work_and_hold(job, workspace)
-            if job.lost is not None:
-                log.warning("claim lost", extra=_about(job, "claim_lost", why=job.lost))
-                await self._discard(claim)
-                await delivery.ack()
-            elif failure is not None:
-                await self._fail(job, failure, delivery, trio.current_time() - began)
-            else:
+            if job.committed:
                 log.info("task done", extra=_about(job, "done", s=trio.current_time() - began))
                 await delivery.ack()
                 await self._discard_earlier(claim)
+            elif job.lost is not None:
+                log.warning("claim lost", extra=_about(job, "claim_lost", why=job.lost))
+                await self._discard(job)
+                await delivery.ack()
+            elif failure is not None:
+                await self._fail(job, failure, delivery, trio.current_time() - began)
         finally:
             with trio.move_on_after(self._config.cleanup_s, shield=True):
-                if not job.ended and job.lost is None:
+                if not job.committed and not job.given_up and job.lost is None:
                     await self._hand_back(job, delivery, trio.current_time() - began)
                 await trio.to_thread.run_sync(_remove_tree, workspace)
             del self._jobs[claim.token]
@@ -237,7 +249,7 @@ class Worker:
             try:
                 await self._attempt(job, workspace)
             except ClaimLost as error:
-                job.lost = error.reason
+                job.note_lost(error)
             except StepError as error:
                 failure = error
             except Exception as error:
@@ -258,7 +270,7 @@ class Worker:
             try:
                 await self._ledger.renew(job.claim, progress)
             except ClaimLost as error:
-                job.lost = error.reason
+                job.note_lost(error)
                 attempt.cancel()
                 return
             except LedgerUnavailable as error:
@@ -309,7 +321,7 @@ class Worker:
         await self._patiently(
             lambda: self._ledger.finish(claim, transcoded.products, warnings, finished)
         )
-        job.ended = True
+        job.committed = True
 
     async def _retrieve_details(self, claim: Claim) -> Task:
         record: Record | None = None
@@ -426,7 +438,7 @@ class Worker:
             await delivery.ack()
         else:
             await delivery.put_back(retry_in_s)
-        await self._discard(claim)
+        await self._discard(job)
 
     async def _hand_back(self, job: Job, delivery: Delivery, seconds: float) -> None:
         """Give the part to somebody else, free of charge: this peer is stopping."""
@@ -436,7 +448,7 @@ class Worker:
             log.info("handed back", extra=_about(job, "hand_back"))
         with suppress(QueueUnavailable):
             await delivery.put_back(0.0)
-        await self._discard(job.claim)
+        await self._discard(job)
 
     async def _release(
         self, job: Job, release: Release, outcome: str, seconds: float, *events: Recordable
@@ -453,14 +465,19 @@ class Worker:
         records = [self._record(event) for event in said]
         try:
             await self._patiently(lambda: self._ledger.release(job.claim, release, records))
+            job.given_up = True
         except ClaimLost as error:
-            job.lost = error.reason
-        job.ended = True
+            job.note_lost(error)
 
-    async def _discard(self, claim: Claim) -> None:
-        """Remove what this attempt uploaded and nobody will ever see; a leftover does no harm."""
-        with suppress(PipelineError):
-            await self._store.remove(claim.prefix)
+    async def _discard(self, job: Job) -> None:
+        """Remove what this attempt uploaded and nobody will ever see; a leftover does no harm.
+
+        Only when the ledger has said that the claim ended without outputs: while that is unknown
+        they may just have become the task's.
+        """
+        if not job.committed and (job.given_up or job.lost is not None):
+            with suppress(PipelineError):
+                await self._store.remove(job.claim.prefix)
 
     async def _discard_earlier(self, claim: Claim) -> None:
         """Remove what attempts before this one left behind when their peers died."""

@@ -282,4 +282,4 @@ def _raise_lost(connection: Connection, claim: Claim) -> NoReturn:
         case Outcome.EXPIRED:
             raise ClaimLost("the lease ran out")
         case ended:
-            raise ClaimLost(f"it has already ended as {ended}")
+            raise ClaimLost(f"it has already ended as {ended}", committed=ended is Outcome.DONE)

@@ -9,7 +9,7 @@ again with the first call after the server does. trio's limiter already is the q
 pool. psycopg's `AsyncConnection` needs asyncio; driving it from trio needs its private parts.
 
 What is known after an error: until COMMIT is sent, a failed transaction has certainly not happened,
-and is repeated at once when the connection was an old one (the server was restarted since).
+and is repeated at once on another connection (the server was restarted since this one was made).
 After that nobody knows, and the caller's error says so (`definite`).
 
 A thread cannot be cancelled. So a call that has begun runs to its end and returns its result even
@@ -42,7 +42,7 @@ T = TypeVar("T")
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 
 REPEATS_MAX = 3
-"""How often a transaction that lost against another one is repeated."""
+"""How often a transaction is repeated that lost against another one, or its connection."""
 
 PAUSE_S = 0.005
 """Before the first repeat; doubled each time."""
@@ -161,9 +161,9 @@ class Database:
         return result
 
     def _transact(self, call: _Call, work: Callable[[Connection], T]) -> T:
-        lost = 0
+        lost = died = 0
         while True:
-            connection, is_fresh = self._take()
+            connection = self._take()
             committing = False
             try:
                 with call.using(connection), connection.transaction():
@@ -177,7 +177,7 @@ class Database:
                 # Let the winner have its locks: a waiter may be overtaken by who comes just then.
                 time.sleep(PAUSE_S * 2**lost)
             except _AWAY as error:
-                is_dead = connection.closed
+                is_dead = connection.closed  # psycopg finds out by itself
                 if call.is_late:
                     raise LedgerUnavailable(
                         f"the ledger's database did not answer in {call.timeout_s:g} s",
@@ -185,19 +185,19 @@ class Database:
                     ) from error
                 if isinstance(error, errors.ReadOnlySqlTransaction):
                     connection.close()  # the server became a standby: find the one that is none
-                if is_dead and not is_fresh and not committing:
+                if is_dead and not committing and died < REPEATS_MAX:
+                    died += 1
                     self._drop_idle()  # as old as this one, and as dead
                     continue
                 raise LedgerUnavailable(sentence(error), definite=not committing) from error
             finally:
                 self._give_back(connection)
 
-    def _take(self) -> tuple[Connection, bool]:
-        """Get a connection, and whether it was made just now."""
+    def _take(self) -> Connection:
         try:
-            return self._idle.pop(), False
+            return self._idle.pop()
         except IndexError:
-            return self._connect(), True
+            return self._connect()
 
     def _give_back(self, connection: Connection) -> None:
         if connection.closed or self._closed:

@@ -17,7 +17,7 @@ from pipeline.media.complaints import Complaints
 from pipeline.media.config import TranscodeConfig
 from pipeline.media.index import PacketIndex
 from pipeline.media.inspector import QUIET, Inspected
-from pipeline.media.limits import as_arguments, input_guard, inspecting
+from pipeline.media.limits import as_arguments, input_guard, inspecting, transcoding
 from pipeline.media.probe import describe_duration
 from pipeline.media.process import run
 from pipeline.media.tools import Tools
@@ -88,20 +88,46 @@ async def locate(
     )
 
 
-def describe_gaps(looked: Inspected, made: int, *, is_damaged: bool) -> list[str]:
+async def count_decodable(
+    order: Order, looked: Inspected, tools: Tools, config: TranscodeConfig
+) -> tuple[int | None, float]:
+    """Decode the video once more with ffprobe, to nowhere, and count its pictures.
+
+    A packet that gives no picture is not always a fault: a decoder may drop one in silence where
+    a stream was spliced.
+
+    Returns:
+        The count, None when it could not be had; and the CPU seconds it took.
+    """
+    finished = await run(
+        [
+            *(str(tools.ffprobe), *QUIET, *as_arguments(input_guard(config.limits))),
+            *("-select_streams", str(looked.plan.video_index), "-count_frames"),
+            *("-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", str(order.source)),
+        ],
+        cwd=order.output,
+        limits=transcoding(config.limits, duration_s=looked.index.duration_s, bitrate=0),
+    )
+    # A transport stream lists its streams twice, once under its program.
+    told = finished.stdout.split()
+    is_count = finished.returncode == 0 and bool(told) and told[0].isdigit()
+    return int(told[0]) if is_count else None, finished.cpu_seconds
+
+
+def describe_gaps(index: PacketIndex, made: int, *, is_incomplete: bool) -> tuple[str, ...]:
     """Warnings about pictures that the source lists and no decoder could give."""
-    missing = looked.index.frames - made
+    missing = index.frames - made
     if missing <= 0:
-        return []
+        return ()
     pictures = "1 frame" if missing == 1 else f"{missing} frames"
-    if is_damaged or looked.cut_short:
-        return [f"Of {looked.index.frames} frames {pictures} could not be decoded."]
-    if looked.index.leading:
-        return [
+    if index.leading:
+        return (
             f"The source starts in the middle of a group of pictures; its first {pictures} "
-            "cannot be decoded and are left out."
-        ]
-    return []
+            "cannot be decoded and are left out.",
+        )
+    if is_incomplete:
+        return (f"Of {index.frames} frames {pictures} could not be decoded or shown.",)
+    return ()
 
 
 class _LastTime:

@@ -18,6 +18,7 @@ import statistics
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 PACKET_FIELDS = "packet=stream_index,pts_time,dts_time,duration_time,size,flags"
 """ffprobe's -show_entries; it writes the fields in its own order, which is this one."""
@@ -25,6 +26,8 @@ PACKET_FIELDS = "packet=stream_index,pts_time,dts_time,duration_time,size,flags"
 FRAME_S_UNKNOWN = 0.04
 """How long a lone picture without any duration is taken to be shown."""
 SAMPLE_FRAMES = 2000
+CROWDED_SHARE = 0.6
+"""Of the usual interval: two streams that overlap are half an interval apart at most."""
 GRID_EPSILON = 1e-5
 """Of an interval: a picture this close to the next one belongs to it. Far below a frame, and far
 above what a time loses by being written with six digits."""
@@ -91,6 +94,16 @@ class PacketIndex:
     def duration_s(self) -> float:
         """From the first picture to the end of the last."""
         return max(0.0, self.end_s - self.first_s)
+
+    @property
+    def crowded(self) -> int:
+        """How many pictures stand closer to the one before them than pictures here usually do.
+
+        Where two recordings overlap in time, as in a spliced transport stream, ffmpeg leaves some
+        of these out: there is no time left to show them.
+        """
+        close_s = CROWDED_SHARE * (frame_interval(self.times) or 0.0)
+        return sum(later - earlier < close_s for earlier, later in pairwise(self.times))
 
     @property
     def end_of_all_s(self) -> float:

@@ -18,28 +18,26 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
 from pipeline.errors import SourceRejected, TranscodeFailed
-from pipeline.media import checking, damage, inspector, verify
+from pipeline.media import damage, inspector
+from pipeline.media.acceptance import accept
 from pipeline.media.arguments import (
     CELLS,
     directories,
     encoding_of,
-    rendition_file,
     tile_arguments,
     transcode_arguments,
 )
 from pipeline.media.complaints import Complaints, speakers_of
 from pipeline.media.config import ENCODER_THREADS_MAX, TranscodeConfig
 from pipeline.media.inspector import Inspected
-from pipeline.media.ladder import Packaging
 from pipeline.media.limits import inspecting, transcoding
-from pipeline.media.outputs import Output
 from pipeline.media.process import Finished, run
-from pipeline.media.products import Made, collect, find_ends, lay_cells
+from pipeline.media.products import collect, lay_cells
 from pipeline.media.progress import ProgressParser
 from pipeline.media.rejection import explain_stopped, tidy_log
 from pipeline.media.tools import Tools
@@ -86,15 +84,15 @@ class FfmpegTranscoder:
         warnings, damage_cpu_s = await self._blame_source(order, looked, finished, complaints)
         cpu_seconds += damage_cpu_s
         meter.show_checking()
-        checked = await self._check(order, looked, is_damaged=bool(warnings))
-        warnings += checked.warnings
+        accepted = await accept(order, looked, self._tools, self._config, is_damaged=bool(warnings))
+        warnings += accepted.warnings
         cpu_seconds += await self._lay_out_thumbnails(order, looked)
-        products = await trio.to_thread.run_sync(collect, checked.made)
+        products = await trio.to_thread.run_sync(collect, accepted.made)
         _log_done(order, looked, products)
         return Transcoded(
             products=products,
             warnings=tuple(warnings),
-            cpu_seconds=cpu_seconds + checked.cpu_seconds,
+            cpu_seconds=cpu_seconds + accepted.cpu_seconds,
         )
 
     async def _encode(
@@ -207,81 +205,6 @@ class FfmpegTranscoder:
             )
         await trio.Path(order.output, CELLS).unlink()
         return finished.cpu_seconds
-
-    async def _check(self, order: Order, looked: Inspected, *, is_damaged: bool) -> _Checked:
-        """Hold every output against the source's packets."""
-        plan = looked.plan
-        videos = {item.name: rendition_file(plan.packaging, item.name) for item in plan.renditions}
-        sounds: dict[str, str] = {}
-        if plan.packaging is Packaging.HLS:
-            sounds = {item.name: rendition_file(plan.packaging, item.name) for item in plan.tracks}
-        found, probe_cpu_s = await checking.probe_outputs(
-            videos | sounds, order.output, self._tools, self._config.limits
-        )
-        renditions = {name: found[name] for name in videos}
-        tracks = {name: found[name] for name in sounds}
-        expected = verify.expect(looked.source, looked.index, plan)
-        if looked.cut_short or is_damaged:
-            expected = verify.relax(expected)
-        faults = self._faults(looked, renditions, tracks, expected)
-        if faults:
-            raise TranscodeFailed(
-                f"What was made is not what the source promised: {'; '.join(faults[:3])}.",
-                code="output_unverified",
-            )
-        ends = await trio.to_thread.run_sync(find_ends, order.output, videos | sounds, found)
-        decode_cpu_s = await checking.decode_ends(
-            ends, order.output, self._tools, self._config.limits
-        )
-        made = min(output.packets.frames for output in renditions.values())
-        return _Checked(
-            made=Made(
-                directory=order.output,
-                plan=plan,
-                renditions=renditions,
-                tracks=tracks,
-                duration_s=max(output.packets.end_s for output in renditions.values()),
-            ),
-            warnings=damage.describe_gaps(looked, made, is_damaged=is_damaged),
-            cpu_seconds=probe_cpu_s + decode_cpu_s,
-        )
-
-    def _faults(
-        self,
-        looked: Inspected,
-        renditions: dict[str, Output],
-        tracks: dict[str, Output],
-        expected: verify.Expected,
-    ) -> list[str]:
-        plan = looked.plan
-        faults: list[str] = []
-        missing = verify.missing_frames(renditions, expected)
-        if missing:
-            faults.append(f"{missing} of {looked.index.frames} frames are missing")
-        faults += verify.check_agreement(renditions, expected)
-        for rendition in plan.renditions:
-            faults += verify.check_rendition(
-                rendition,
-                plan,
-                renditions[rendition.name],
-                expected,
-                grid_s=self._config.keyframe_grid_s,
-            )
-        for track, end_s in zip(plan.tracks, expected.track_ends_s, strict=True):
-            if track.name in tracks:
-                held = tracks[track.name].tracks
-                if len(held) == 1:
-                    faults += verify.check_track(track.name, held[0], track, end_s)
-                else:
-                    faults.append(f"{track.name} has {len(held)} audio streams, not one")
-        return faults
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Checked:
-    made: Made
-    warnings: list[str]
-    cpu_seconds: float
 
 
 class _Meter:

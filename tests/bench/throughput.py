@@ -27,7 +27,7 @@ from tests.bench.rows import Row, print_rows
 
 CLIPS = 12
 SLOTS = 2
-ROUNDS = 3
+ROUNDS = 2
 SIZE, SECONDS = "1280x720", 8
 GOAL = 0.95
 
@@ -42,12 +42,18 @@ def measure() -> list[Row]:
         ratios = []
         with running_peer(data, slots=SLOTS) as peer:
             for number in range(ROUNDS):
-                replayed_s = _time_replay(directory / f"replay-{number}", encode, clip)
-                ratios.append(replayed_s / _time_peer(peer, clip))
+                place = directory / f"replay-{number}"
+                # A B, then B A: what drifts during the run is on both sides.
+                if number % 2:
+                    peer_s = _time_peer(peer, clip)
+                    ratios.append(_time_replay(place, encode, clip) / peer_s)
+                else:
+                    replay_s = _time_replay(place, encode, clip)
+                    ratios.append(replay_s / _time_peer(peer, clip))
     return [
         Row(
             metric=f"{CLIPS} clips: throughput, peer with {SLOTS} slots / xargs -P{SLOTS}",
-            measured=statistics.median(ratios),
+            measured=statistics.mean(ratios),
             goal=GOAL,
         )
     ]

@@ -15,7 +15,7 @@ import trio
 from pipeline.errors import LedgerIncompatible, LedgerUnavailable, ToolMissing
 from pipeline.ledger import connections
 from pipeline.ledger.connections import Connection
-from pipeline.ledger.database import Database, DatabaseConfig
+from pipeline.ledger.database import REPEATS_MAX, Database, DatabaseConfig
 
 
 @pytest.fixture
@@ -146,10 +146,12 @@ async def test_a_dead_connection_is_replaced(make_database: Callable[..., Databa
 
 
 async def test_a_connection_that_dies_at_work(make_database: Callable[..., Database]) -> None:
-    """Before the commit: it has not happened, and the error says so."""
+    """Before the commit it has not happened: it is tried again a few times, then the error says so."""
     database = make_database()
+    runs = []
 
     def work(connection: Connection) -> None:
+        runs.append(1)
         insert(1)(connection)
         connections.shut(connection)
         numbers(connection)
@@ -157,6 +159,7 @@ async def test_a_connection_that_dies_at_work(make_database: Callable[..., Datab
     with pytest.raises(LedgerUnavailable, match="cannot be used") as caught:
         await database.run(work)
     assert caught.value.definite
+    assert len(runs) == 1 + REPEATS_MAX
     assert await database.run(numbers) == []
 
 

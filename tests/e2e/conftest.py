@@ -195,10 +195,11 @@ def _captured(clip: Clips, run: Run, path: Path) -> None:
 
 def _resized(clip: Clips, run: Run, path: Path) -> None:
     """Two recordings in one file: the picture's size changes from one second to the next."""
+    coder = X264_B if path.stem.endswith("reordered") else X264
     parts = []
     for size, start in (("640x360", "0"), ("320x180", "1")):
         part = path.with_name(f"{size}.ts")
-        run([*picture(size, duration="1"), *X264, "-output_ts_offset", start], part)
+        run([*picture(size, duration="1"), *coder, "-output_ts_offset", start], part)
         parts.append(part.read_bytes())
     path.write_bytes(b"".join(parts))
 
@@ -244,6 +245,7 @@ _MADE: dict[str, Callable[[Clips, Run, Path], None]] = {
     "shortened.mp4": _shortened,
     "captured.ts": _captured,
     "resized.ts": _resized,
+    "resized_reordered.ts": _resized,
     "subtitled.mkv": _subtitled,
     "repeated_times.mkv": _repeated_times,
     "cut.mp4": _cut("long.mp4", 0.55),

@@ -103,6 +103,8 @@ SHAPES = (
     Shape(clip="captured.ts", frames=75, sizes=((160, 90),), ends_s=None, warnings=1),
     Shape(clip="repeated_times.mkv", frames=50),
     Shape(clip="resized.ts", frames=50),
+    # The end of the first and the beginning of the second overlap in time.
+    Shape(clip="resized_reordered.ts", frames=49, warnings=1),
 )
 
 

@@ -18,7 +18,13 @@ import psycopg
 import pytest
 import trio
 
-from pipeline.errors import SourceRejected, StepError, StoreUnavailable, TranscodeFailed
+from pipeline.errors import (
+    LedgerUnavailable,
+    SourceRejected,
+    StepError,
+    StoreUnavailable,
+    TranscodeFailed,
+)
 from pipeline.ledger.database import Database
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.ladder import parse_ladder
@@ -98,6 +104,7 @@ class Rig:
         peer: Any,
         *,
         store: Any = None,
+        ledger: Any = None,
     ) -> AsyncIterator[trio.Nursery]:
         """Run a worker; it is told to stop, without a grace, at the end."""
         scratch = self.directory / f"scratch-{peer.holder.peer_name}"
@@ -109,7 +116,7 @@ class Rig:
                 progress_interval_s=0.05,
                 retry=RetryPolicy(base_s=0.01, max_s=0.02),
             ),
-            ledger=self.ledger,
+            ledger=ledger or self.ledger,
             queue=self.queue,
             store=store or self.store,
             transcoder=transcoder,
@@ -382,6 +389,50 @@ async def test_a_frozen_worker_changes_nothing(
     story = await rig.story(task_id)
     assert story.count("WorkloadProcessingFinished") == 1
     assert story.count("ContainerErrorRetry") == 1
+
+
+class LostAnswer:
+    """A ledger whose first commit goes through while its answer gets lost on the way."""
+
+    def __init__(self, ledger: PostgresLedger) -> None:
+        self._ledger = ledger
+        self._answers_lost = 1
+        self.asked_again = trio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def finish(self, *arguments: Any) -> None:
+        if self._answers_lost:
+            self._answers_lost -= 1
+            await self._ledger.finish(*arguments)
+            raise LedgerUnavailable("the connection broke", definite=False)
+        self.asked_again.set()
+        await trio.sleep_forever()  # the other ways to learn of the commit come first
+
+
+async def test_a_commit_whose_answer_got_lost_is_a_commit(rig: Rig, make_peer: Any) -> None:
+    """The renewal finds the claim ended, and by whom: the outputs are not taken for leftovers."""
+    ledger = LostAnswer(rig.ledger)
+    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
+        task_id = await rig.submit()
+        report = await rig.settled(task_id)
+        await rig.queue_is_empty()
+
+    assert report.state is TaskState.DONE
+    assert await rig.stored(task_id) == [output.key for output in report.outputs]
+
+
+async def test_stopping_while_a_commits_answer_is_lost(rig: Rig, make_peer: Any) -> None:
+    """Handing back finds that there is nothing to hand back, and leaves the outputs alone."""
+    ledger = LostAnswer(rig.ledger)
+    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
+        task_id = await rig.submit()
+        await ledger.asked_again.wait()
+    report = await rig.settled(task_id)
+
+    assert report.state is TaskState.DONE
+    assert await rig.stored(task_id) == [output.key for output in report.outputs]
 
 
 async def test_repeated_wake_ups_do_the_work_once(rig: Rig, make_peer: Any) -> None:

@@ -116,6 +116,22 @@ def test_grid_covers_everything(ticks: list[int], grid_s: float) -> None:
         assert time - before < grid_s + 1e-4
 
 
+@pytest.mark.parametrize(
+    ("times", "crowded"),
+    [
+        ([0, 1, 2, 3, 4, 5], 0),
+        ([0, 1, 2, 3, 3, 4, 4, 5], 2),
+        ([0, 1, 2, 3, 3.5, 4.5, 5.5], 1),
+        ([0, 1, 2, 30], 0),
+        ([0], 0),
+    ],
+)
+def test_crowded(times: list[float], crowded: int) -> None:
+    """Pictures that overlap others in time are told from a regular stream and from pauses."""
+    lines = [f"0|{time}|{time}|1|9|K_" for time in times]
+    assert read("\n".join(lines)).crowded == crowded
+
+
 def test_interval() -> None:
     """The usual distance, which a pause does not move."""
     assert frame_interval([0, 0.04, 0.08, 60.0, 60.04]) == pytest.approx(0.04)

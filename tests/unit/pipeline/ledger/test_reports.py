@@ -1,0 +1,114 @@
+"""A task as people see it, from the rows of its parts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pipeline.errors import NoSuchTask, Stage
+from pipeline.ledger.reports import id_range, report
+from pipeline.media.ladder import ladder_to_json, parse_ladder
+from pipeline.tasks import Progress, RenditionProgress
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+TASK = {
+    "id": UUID(int=1),
+    "title": "clip.mp4",
+    "source": "sources/1",
+    "ladder": ladder_to_json(parse_ladder("web")),
+    "state": "running",
+    "strictness": "strict",
+    "attempts_max": 4,
+    "submitted_at": NOW,
+    "finished_at": None,
+    "warnings": ["as is"],
+}
+FAILURE = {"stage": "pull", "code": "x", "message": "y", "log_tail": ""}
+
+
+def part(number: int, state: str, **more: Any) -> dict[str, Any]:
+    row = {
+        "part": number,
+        "state": state,
+        "attempt": 1,
+        "failures": {},
+        "error": None,
+        "retry_at": None,
+        "peer_name": None,
+        "node": None,
+        "progress": None,
+    }
+    return row | more
+
+
+def held(number: int, peer: str, fraction: float) -> dict[str, Any]:
+    progress = {
+        "step": "transcode",
+        "fraction": fraction,
+        "renditions": [{"name": "720p", "fraction": fraction, "step": "encode"}],
+    }
+    return part(number, "claimed", peer_name=peer, node="n", progress=progress)
+
+
+def test_one_part_is_the_task() -> None:
+    """With one part, the task's progress is the part's, with its renditions."""
+    seen = report(TASK, [held(0, "ada", 0.5)])
+    rendition = RenditionProgress(name="720p", fraction=0.5, step="encode")
+    assert seen.progress == Progress(step="transcode", fraction=0.5, renditions=(rendition,))
+    assert (seen.holder, seen.node, seen.ladder, seen.warnings) == ("ada", "n", "web", ("as is",))
+
+
+def test_several_parts_are_added_up() -> None:
+    """Failures are summed, progress is the mean, and whoever works on it is named once."""
+    seen = report(
+        TASK,
+        [
+            part(0, "done", attempt=2, failures={"pull": 1}),
+            held(1, "ada", 0.5),
+            held(2, "bob", 0.5),
+            held(3, "ada", 0.0),
+            part(4, "queued", failures={"pull": 2, "crash": 1}, retry_at=LATER, error=FAILURE),
+        ],
+    )
+    assert seen.progress == Progress(step="transcode", fraction=2.0 / 5)
+    assert (seen.holder, seen.node) == ("ada, bob", "n")
+    assert (seen.attempt, seen.failures) == (2, {Stage.PULL: 3, Stage.CRASH: 1})
+    assert seen.retry_at == LATER
+    assert seen.error is not None
+    assert seen.error.message == "y"
+
+
+def test_nothing_has_begun() -> None:
+    """A task that waits has no holder, no progress and no error."""
+    for parts in ([part(0, "queued")], [part(0, "queued"), part(1, "queued")]):
+        seen = report(TASK, parts)
+        assert (seen.holder, seen.progress, seen.error, seen.retry_at) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first", "last"),
+    [
+        ("", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+        ("a", "a0000000-0000-0000-0000-000000000000", "afffffff-ffff-ffff-ffff-ffffffffffff"),
+        ("ABCD-", "abcd0000-0000-0000-0000-000000000000", "abcdffff-ffff-ffff-ffff-ffffffffffff"),
+        (
+            "12345678-9abc-def0-1234-56789abcdef0",
+            "12345678-9abc-def0-1234-56789abcdef0",
+            "12345678-9abc-def0-1234-56789abcdef0",
+        ),
+    ],
+)
+def test_an_abbreviated_id_is_a_range(prefix: str, first: str, last: str) -> None:
+    """From the first to the last id that begins like that."""
+    assert id_range(prefix) == (UUID(first), UUID(last))
+
+
+@pytest.mark.parametrize("prefix", ["clip", "g", "a" * 33, "a_b", "%", "ä"])
+def test_what_is_no_id(prefix: str) -> None:
+    """What cannot begin an id names no task."""
+    with pytest.raises(NoSuchTask, match="ids look like"):
+        id_range(prefix)
