@@ -483,7 +483,7 @@ class Worker:
         """Remove what attempts before this one left behind when their peers died."""
         with suppress(PipelineError):
             for attempt in range(1, claim.attempt):
-                await self._store.remove(f"tasks/{claim.task_id}/attempt-{attempt}")
+                await self._store.remove(claim.prefix_of(attempt))
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call that is safe to repeat for as long as its dependency is away."""

@@ -23,6 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -110,7 +111,16 @@ class Database:
             LedgerUnavailable: The database cannot be reached, ended the connection, or took too
                 long; `definite` tells whether the transaction may have happened all the same.
         """
-        return await self._in_thread(lambda call: self._transact(call, work), timeout_s)
+        lost = 0
+        while True:
+            try:
+                return await self._in_thread(lambda call: self._transact(call, work), timeout_s)
+            except _LostAgainstAnother:
+                lost += 1
+                if lost > REPEATS_MAX:
+                    raise
+            # Let the winner have its locks: a waiter may be overtaken by who comes just then.
+            await trio.sleep(PAUSE_S * 2**lost)
 
     async def connect(self, prepare: Callable[[Connection], T]) -> tuple[Connection, T]:
         """Make a connection of its own, in autocommit mode, that the caller closes.
@@ -136,7 +146,8 @@ class Database:
     async def aclose(self) -> None:
         """Close the idle connections now, and those at work when their transactions end."""
         self._closed = True
-        await trio.to_thread.run_sync(self._drop_idle)
+        with trio.CancelScope(shield=True):  # a connection that is forgotten warns when it is found
+            await trio.to_thread.run_sync(self._drop_idle)
 
     async def _in_thread(self, work: Callable[[_Call], T], timeout_s: float | None = None) -> T:
         """Run `work` in a thread, with a task beside it that shuts its socket when it is late.
@@ -161,7 +172,7 @@ class Database:
         return result
 
     def _transact(self, call: _Call, work: Callable[[Connection], T]) -> T:
-        lost = died = 0
+        died = 0
         while True:
             connection = self._take()
             committing = False
@@ -171,11 +182,7 @@ class Database:
                     committing = True
                 return result
             except (errors.SerializationFailure, errors.DeadlockDetected) as error:
-                lost += 1
-                if lost > REPEATS_MAX:
-                    raise LedgerUnavailable(sentence(error), definite=True) from error
-                # Let the winner have its locks: a waiter may be overtaken by who comes just then.
-                time.sleep(PAUSE_S * 2**lost)
+                raise _LostAgainstAnother(sentence(error), definite=True) from error
             except _AWAY as error:
                 is_dead = connection.closed  # psycopg finds out by itself
                 if call.is_late:
@@ -206,8 +213,9 @@ class Database:
             self._idle.append(connection)
 
     def _drop_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _connect(self) -> Connection:
         try:
@@ -227,6 +235,10 @@ class Database:
             except PipelineError as error:
                 raise LedgerUnavailable(str(error), definite=True) from error
             return connect(self.config)
+
+
+class _LostAgainstAnother(LedgerUnavailable):
+    """The server ended this transaction so that another one could go on."""
 
 
 class _Call:

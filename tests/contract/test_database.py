@@ -146,7 +146,7 @@ async def test_a_dead_connection_is_replaced(make_database: Callable[..., Databa
 
 
 async def test_a_connection_that_dies_at_work(make_database: Callable[..., Database]) -> None:
-    """Before the commit it has not happened: it is tried again a few times, then the error says so."""
+    """Before the commit it has not happened: it is tried again, then the error says so."""
     database = make_database()
     runs = []
 
