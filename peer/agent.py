@@ -6,6 +6,9 @@ Three nested nurseries, named by what lives in them:
       jobs      the parts being worked on
         intake  the loop that takes new ones
 
+There is no fourth one for an event writer around them: every event so far is written by the ledger,
+in the transaction of the change it tells of.
+
 Stopping is one line: cancel `intake`, give `jobs` a deadline, cancel `services`. The control socket
 answers until the last job has ended, so that a person can see what a stopping peer waits for.
 """

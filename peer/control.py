@@ -91,7 +91,7 @@ class ControlServer:
 
         try:
             command, arguments = self._parse(request)
-            data = await command(arguments, send_item)
+            data = msgspec.to_builtins(await command(arguments, send_item))
         except NoSuchTask as error:
             return _refusal(error, "not_found")
         except NotAllowed as error:
@@ -100,7 +100,13 @@ class ControlServer:
             return _refusal(error, "usage")
         except (PipelineError, PeerError) as error:
             return _refusal(error, "failed")
-        return {"ok": True, "data": msgspec.to_builtins(data)}
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise  # nobody is there to be answered
+        except Exception:
+            # A bug in one command must not take the peer and its work with it.
+            log.exception("a command broke", extra={"action": "control"})
+            return _refusal("an internal error; the peer's log has the details", "failed")
+        return {"ok": True, "data": data}
 
     def _parse(self, request: bytes) -> tuple[Command, Mapping[str, Any]]:
         try:
@@ -147,5 +153,5 @@ async def _send(stream: trio.SocketStream, line: dict[str, Any]) -> None:
     await stream.send_all(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _refusal(error: Exception, kind: str) -> dict[str, Any]:
+def _refusal(error: Exception | str, kind: str) -> dict[str, Any]:
     return {"ok": False, "error": str(error), "kind": kind}

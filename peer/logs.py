@@ -13,7 +13,6 @@ import sys
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from peer.config import LogFormat, LogLevel
@@ -39,7 +38,6 @@ def configure(
     """
     target = sys.stderr if stream is None else stream
     shared: list[Processor] = [
-        merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -85,11 +83,6 @@ def configure(
         cache_logger_on_first_use=False,
     )
     logging.captureWarnings(True)
-
-
-def bind(**fields: Any) -> None:
-    """Put fields into every line that this trio task, and those it starts, write from now on."""
-    bind_contextvars(**fields)
 
 
 def _readable_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -135,14 +135,6 @@ class Strictness(StrEnum):
     """Commit what can be read, with a warning on the task."""
 
 
-class Priority(StrEnum):
-    """How urgent a task is; kept with the task from the start, used by the queue when it can."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a peer must know to do the work: TaskDetailsRetrieved brings it.

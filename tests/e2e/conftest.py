@@ -1,4 +1,5 @@
-"""Clips of every shape, made once per test session, and the two builds of ffmpeg that must agree.
+"""Clips of every shape, made once per test session, the two builds of ffmpeg that must agree, and
+what the tests of the worker share.
 
 Clips are tiny (most 2 s of 320x180): what is tested is their shape, not their content.
 """
@@ -8,12 +9,15 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.ledger.database import Database
+from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.tools import Tools, find_tools, wheel_binaries
+from tests.e2e.worker_rig import Rig
 
 Clips = Callable[[str], Path]
 
@@ -267,3 +271,13 @@ def build(request: pytest.FixtureRequest) -> Tools:
             pytest.fail(missing)
         pytest.skip(missing)
     return tools
+
+
+@pytest.fixture
+async def rig(
+    tmp_path: Path, ledger_url: str, database: Database, ledger: PostgresLedger
+) -> AsyncIterator[Rig]:
+    """A ledger, a queue and a store of this test's own, for workers to share."""
+    rig = Rig(tmp_path, ledger_url, database, ledger)
+    yield rig
+    await rig.queue.aclose()

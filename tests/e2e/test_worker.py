@@ -6,188 +6,30 @@ and nothing left over, whatever the transcoder, the queue or the person does.
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
-import pytest
 import trio
 
 from pipeline.errors import (
-    LedgerUnavailable,
     SourceRejected,
-    StepError,
-    StoreUnavailable,
     TranscodeFailed,
 )
-from pipeline.ledger.database import Database
-from pipeline.ledger.postgres import PostgresLedger
-from pipeline.media.ladder import parse_ladder
 from pipeline.messages import WakeUp, encode
-from pipeline.ports import Inspection, Order, Submission, Transcoded
-from pipeline.queues.embedded import EmbeddedQueue
-from pipeline.retry import RetryPolicy
-from pipeline.stores.directory import DirectoryStore
-from pipeline.tasks import Product, ProductKind, Progress, TaskReport, TaskState
-from pipeline.worker import Worker, WorkerConfig
-
-OUTPUT = b"a rendition"
-PATIENCE_S = 10.0
-
-Script = Callable[[Order], Awaitable[None]]
-Report = Callable[[Progress], None]
-
-
-async def nothing_special(_: Order) -> None:
-    """Let the scripted transcoder do what it does by default: succeed."""
-
-
-class ScriptedTranscoder:
-    """Makes one small file. Each attempt first runs the next line of its script."""
-
-    def __init__(self, *script: Script) -> None:
-        self._script = list(script)
-        self.orders: list[Order] = []
-
-    async def inspect(self, order: Order) -> Inspection:
-        self.orders.append(order)
-        assert order.source.read_bytes() == b"a video"
-        return Inspection(video={"width": 640}, renditions=("360p",))
-
-    async def transcode(self, order: Order, _inspection: Inspection, report: Report) -> Transcoded:
-        report(Progress(step="transcode", fraction=0.5))
-        await (self._script.pop(0) if self._script else nothing_special)(order)
-        (order.output / "360p.mp4").write_bytes(OUTPUT)
-        product = Product(kind=ProductKind.RENDITION, name="360p.mp4", size=len(OUTPUT))
-        return Transcoded(products=(product,), warnings=("a warning",), cpu_seconds=0.1)
-
-
-class Rig:
-    """A ledger, a queue and a store, and workers that share them."""
-
-    def __init__(self, directory: Path, url: str, database: Database, ledger: PostgresLedger):
-        self.directory = directory
-        self.url = url
-        self.database = database
-        self.ledger = ledger
-        self.queue = EmbeddedQueue(database)
-        self.store = DirectoryStore(directory / "store")
-
-    async def submit(self, **changes: Any) -> UUID:
-        """Store a source, record its task and wake somebody."""
-        submission = replace(self.submission(), **changes)
-        (self.directory / "upload").write_bytes(b"a video")
-        await self.store.push(self.directory / "upload", submission.source)
-        await self.ledger.submit(submission)
-        await self.wake(submission.task_id)
-        return submission.task_id
-
-    def submission(self) -> Submission:
-        task_id = uuid4()
-        source, ladder = f"sources/{task_id}/source.mp4", parse_ladder("web")
-        return Submission(
-            task_id=task_id, source=source, title="clip.mp4", ladder=ladder, attempts_max=3
-        )
-
-    async def wake(self, task_id: UUID) -> None:
-        await self.queue.publish(encode(WakeUp(task_id=task_id)))
-
-    @asynccontextmanager
-    async def working(
-        self,
-        transcoder: ScriptedTranscoder,
-        peer: Any,
-        *,
-        store: Any = None,
-        ledger: Any = None,
-    ) -> AsyncIterator[trio.Nursery]:
-        """Run a worker; it is told to stop, without a grace, at the end."""
-        scratch = self.directory / f"scratch-{peer.holder.peer_name}"
-        scratch.mkdir(exist_ok=True)
-        worker = Worker(
-            WorkerConfig(
-                slots=2,
-                scratch=scratch,
-                progress_interval_s=0.05,
-                retry=RetryPolicy(base_s=0.01, max_s=0.02),
-            ),
-            ledger=ledger or self.ledger,
-            queue=self.queue,
-            store=store or self.store,
-            transcoder=transcoder,
-            holder=peer.holder,
-            recorder=peer.record,
-            rng=random.Random(1),
-        )
-        async with trio.open_nursery() as jobs:
-            async with trio.open_nursery() as intake:
-                intake.start_soon(worker.take_work, jobs)
-                yield jobs
-                intake.cancel_scope.cancel()
-            jobs.cancel_scope.cancel()
-        assert list(scratch.iterdir()) == [], "every workspace is removed"
-
-    async def settled(self, task_id: UUID, *states: TaskState) -> TaskReport:
-        """Wait until a task is in one of these states, or at any end of its way."""
-        wanted = states or (TaskState.DONE, TaskState.ESCALATED, TaskState.CANCELLED)
-        with trio.fail_after(PATIENCE_S):
-            while True:
-                report = await self.ledger.show_task(str(task_id))
-                if report.state in wanted:
-                    return report
-                await trio.sleep(0.01)
-
-    async def story(self, task_id: UUID) -> list[str]:
-        """The types of a task's events, in order."""
-        rows = await self.ledger.list_events(task_id=task_id, type=None, after_id=0, limit=1000)
-        return [row.type for row in rows]
-
-    async def queue_is_empty(self) -> None:
-        """Wait until no message is anywhere; the last acknowledgement follows the commit."""
-        with trio.fail_after(PATIENCE_S):
-            while True:
-                depth = await self.queue.depth()
-                if (depth.ready, depth.unacknowledged, depth.delayed) == (0, 0, 0):
-                    return
-                await trio.sleep(0.01)
-
-    async def stored(self, task_id: UUID) -> list[str]:
-        """The keys of everything visible below a task."""
-        return [found.key for found in await self.store.list(f"tasks/{task_id}")]
-
-
-GOOD_WAY = [
-    "TaskReceived",
-    "TaskDetailsRetrieved",
-    "VideoFilePulled",
-    "WorkloadProcessingStarted",
-    "VideoTranscoded",
-    "TranscodedVideoUploaded",
-    "WorkloadProcessingFinished",
-]
-FAILED_TRANSCODE = [*GOOD_WAY[:4], "WorkloadProcessingFinished"]
-
-
-@pytest.fixture
-async def rig(
-    tmp_path: Path, ledger_url: str, database: Database, ledger: PostgresLedger
-) -> AsyncIterator[Rig]:
-    """A ledger, a queue and a store of this test's own."""
-    rig = Rig(tmp_path, ledger_url, database, ledger)
-    yield rig
-    await rig.queue.aclose()
-
-
-def failing(error: StepError | Exception) -> Script:
-    async def fail(_: Order) -> None:
-        raise error
-
-    return fail
+from pipeline.ports import Order
+from pipeline.tasks import TaskState
+from tests.e2e.worker_rig import (
+    FAILED_TRANSCODE,
+    GOOD_WAY,
+    OUTPUT,
+    PATIENCE_S,
+    Rig,
+    ScriptedTranscoder,
+    failing,
+)
 
 
 async def test_a_task_goes_its_way(rig: Rig, make_peer: Any) -> None:
@@ -288,35 +130,19 @@ async def test_a_source_that_is_not_there_escalates(rig: Rig, make_peer: Any) ->
     assert await rig.story(lost) == [*GOOD_WAY[:2], "ContainerErrorEscalation"]
 
 
-class FailingStore:
-    """A store whose pushes fail as often as told."""
+async def test_what_a_dead_peer_left_behind_is_removed(
+    rig: Rig, make_peer: Any, let_leases_run_out: Callable[[], None]
+) -> None:
+    """Half a push of an attempt that can never be committed does not stay in the store."""
+    task_id = await rig.submit()
+    await make_peer("dead").take(rig.ledger, task_id)
+    (rig.directory / "half").write_bytes(b"half")
+    await rig.store.push(rig.directory / "half", f"tasks/{task_id}/attempt-1/360p.mp4")
+    let_leases_run_out()
+    async with rig.working(ScriptedTranscoder(), make_peer("two")):
+        await rig.settled(task_id)
 
-    def __init__(self, store: DirectoryStore, failures: int) -> None:
-        self._store = store
-        self._failures = failures
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
-        if self._failures:
-            self._failures -= 1
-            raise StoreUnavailable("the store is down", definite=True)
-        await self._store.push(source, key, give=give)
-
-
-async def test_a_store_that_is_away_fails_the_push(rig: Rig, make_peer: Any) -> None:
-    """It is retried, and counted under the push's own counter."""
-    store = FailingStore(rig.store, failures=1)
-    async with rig.working(ScriptedTranscoder(), make_peer("one"), store=store):
-        task_id = await rig.submit()
-        report = await rig.settled(task_id)
-
-    assert (report.state, dict(report.failures)) == (TaskState.DONE, {"push": 1})
-    assert await rig.story(task_id) == [
-        *[*GOOD_WAY[:5], "WorkloadProcessingFinished", "ContainerErrorRetry"],
-        *GOOD_WAY,
-    ]
+    assert await rig.stored(task_id) == [f"tasks/{task_id}/attempt-2/360p.mp4"]
 
 
 async def test_cancelling_stops_a_running_encode(rig: Rig, make_peer: Any) -> None:
@@ -389,50 +215,6 @@ async def test_a_frozen_worker_changes_nothing(
     story = await rig.story(task_id)
     assert story.count("WorkloadProcessingFinished") == 1
     assert story.count("ContainerErrorRetry") == 1
-
-
-class LostAnswer:
-    """A ledger whose first commit goes through while its answer gets lost on the way."""
-
-    def __init__(self, ledger: PostgresLedger) -> None:
-        self._ledger = ledger
-        self._answers_lost = 1
-        self.asked_again = trio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
-
-    async def finish(self, *arguments: Any) -> None:
-        if self._answers_lost:
-            self._answers_lost -= 1
-            await self._ledger.finish(*arguments)
-            raise LedgerUnavailable("the connection broke", definite=False)
-        self.asked_again.set()
-        await trio.sleep_forever()  # the other ways to learn of the commit come first
-
-
-async def test_a_commit_whose_answer_got_lost_is_a_commit(rig: Rig, make_peer: Any) -> None:
-    """The renewal finds the claim ended, and by whom: the outputs are not taken for leftovers."""
-    ledger = LostAnswer(rig.ledger)
-    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
-        task_id = await rig.submit()
-        report = await rig.settled(task_id)
-        await rig.queue_is_empty()
-
-    assert report.state is TaskState.DONE
-    assert await rig.stored(task_id) == [output.key for output in report.outputs]
-
-
-async def test_stopping_while_a_commits_answer_is_lost(rig: Rig, make_peer: Any) -> None:
-    """Handing back finds that there is nothing to hand back, and leaves the outputs alone."""
-    ledger = LostAnswer(rig.ledger)
-    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
-        task_id = await rig.submit()
-        await ledger.asked_again.wait()
-    report = await rig.settled(task_id)
-
-    assert report.state is TaskState.DONE
-    assert await rig.stored(task_id) == [output.key for output in report.outputs]
 
 
 async def test_repeated_wake_ups_do_the_work_once(rig: Rig, make_peer: Any) -> None:

@@ -68,6 +68,7 @@ class Handlers:
             "not_allowed": NotAllowed("already done"),
             "failed": CommandFailed("starting"),
             "away": LedgerUnavailable("gone", definite=True),
+            "bug": KeyError("nobody thought of this"),
         }[arguments["how"]]
 
 
@@ -133,6 +134,16 @@ async def test_a_refusal_says_which_kind_it_is(
         answer = await ask(path, line("fail", how=how))
 
     assert answer == [{"ok": False, "error": error, "kind": kind}]
+
+
+async def test_a_bug_in_a_command_is_answered_and_survived(tmp_path: Path) -> None:
+    """The person is sent to the log; the next command is served."""
+    async with serving(tmp_path / "s", Handlers()) as path:
+        [broken] = await ask(path, line("fail", how="bug"))
+        [served] = await ask(path, line("echo"))
+
+    assert (broken["ok"], broken["kind"], served["ok"]) == (False, "failed", True)
+    assert "internal error" in broken["error"]
 
 
 async def test_a_wrong_argument_is_the_callers_mistake(tmp_path: Path) -> None:

@@ -1,0 +1,266 @@
+"""One attempt at one claim: the straight line from its details to the commit.
+
+Each step ends with its event in the ledger, fenced by the claim's token; so an attempt that is not
+the holder's any more finds out at its next step, whatever happened to it in between, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from pipeline.errors import (
+    BadRequest,
+    ClaimLost,
+    PipelineError,
+    PullFailed,
+    PushFailed,
+    StepError,
+    StoreUnavailable,
+)
+from pipeline.events import (
+    Record,
+    Recordable,
+    Recorder,
+    TaskDetailsRetrieved,
+    TranscodedVideoUploaded,
+    VideoFilePulled,
+    VideoTranscoded,
+    WorkloadProcessingFinished,
+    WorkloadProcessingStarted,
+)
+from pipeline.patience import Patience
+from pipeline.ports import ClaimLedger, ObjectStore, Order, Transcoded, Transcoder
+from pipeline.tasks import Claim, Progress, Task
+
+log = logging.getLogger(__name__)
+
+# How much of the overall bar the steps around ffmpeg get. On one machine they are almost nothing;
+# a bar that stands still at 0 % or 100 % would be the worse lie.
+PULLED_FRACTION = 0.02
+TRANSCODED_FRACTION = 0.97
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One claim that is being worked on, and what is known of its end."""
+
+    claim: Claim
+    title: str = ""
+    progress: Progress | None = None
+    started: bool = False
+    """WorkloadProcessingStarted was said, so its end must be said too."""
+    committed: bool = False
+    """Its outputs are the task's: they must never be touched again."""
+    given_up: bool = False
+    """The ledger knows that this worker has ended the claim without outputs."""
+    lost: str | None = None
+    """Why somebody else has ended it."""
+
+    @property
+    def ended(self) -> bool:
+        """The claim is over, in whichever way."""
+        return self.committed or self.given_up or self.lost is not None
+
+    def note_lost(self, error: ClaimLost) -> None:
+        """Remember why the claim is gone. A commit whose answer got lost is a commit."""
+        if error.committed:
+            self.committed = True
+        else:
+            self.lost = error.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What an attempt works with.
+
+    Args:
+        store_patience_s: How long a pull or a push waits for a store that is away.
+    """
+
+    ledger: ClaimLedger
+    store: ObjectStore
+    transcoder: Transcoder
+    record: Recorder
+    patience: Patience
+    store_patience_s: float
+
+
+class Attempt:
+    """Works on a job in a workspace of its own.
+
+    Args:
+        workspace: A directory that does not exist yet; the caller removes it.
+    """
+
+    def __init__(self, job: Job, workspace: Path, means: Means) -> None:
+        self._job = job
+        self._claim = job.claim
+        self._workspace = workspace
+        self._means = means
+
+    async def run(self) -> StepError | None:
+        """Do all of it; return what failed, if anything did. How it ended is noted in the job."""
+        try:
+            await self._run()
+        except ClaimLost as error:
+            self._job.note_lost(error)
+        except StepError as error:
+            return error
+        except Exception as error:
+            return _unexpected(error)
+        return None
+
+    async def _run(self) -> None:
+        task = await self._retrieve_details()
+        self._job.title = task.title
+        await self._discard_earlier()
+        order = await self._pull(task)
+        inspection = await self._means.transcoder.inspect(order)
+        started = WorkloadProcessingStarted(
+            task_id=task.id,
+            part=self._claim.part,
+            video=inspection.video,
+            renditions=inspection.renditions,
+        )
+        await self._advance(started)
+        self._job.started = True
+        began = trio.current_time()
+        transcoded = await self._means.transcoder.transcode(order, inspection, self._report)
+        made = VideoTranscoded(
+            task_id=task.id,
+            part=self._claim.part,
+            renditions=inspection.renditions,
+            seconds=_since(began),
+            cpu_seconds=round(transcoded.cpu_seconds, 3),
+        )
+        await self._advance(made)
+        await self._push(order, transcoded)
+        await self._commit(transcoded, inspection.warnings, began)
+
+    async def _retrieve_details(self) -> Task:
+        record: Record | None = None
+
+        def retrieved(task: Task) -> Record:
+            nonlocal record  # one fact, one stamp, however often the write is repeated
+            details = TaskDetailsRetrieved(
+                task_id=task.id,
+                part=self._claim.part,
+                source=task.source,
+                ladder=task.ladder.name,
+            )
+            record = record or self._means.record(details)
+            return record
+
+        ledger = self._means.ledger
+        return await self._means.patience.insist(
+            lambda: ledger.retrieve_details(self._claim, retrieved)
+        )
+
+    async def _discard_earlier(self) -> None:
+        """Remove what attempts before this one left behind when their peers died.
+
+        None of them can be committed any more; one that still runs, frozen, cleans up after itself.
+        """
+        with suppress(PipelineError):
+            for attempt in range(1, self._claim.attempt):
+                await self._means.store.remove(self._claim.prefix_of(attempt))
+
+    async def _pull(self, task: Task) -> Order:
+        self._job.progress = Progress(step="pull", fraction=0.0)
+        began = trio.current_time()
+        order = Order(
+            source=self._workspace / "in" / "source",
+            output=self._workspace / "out",
+            ladder=task.ladder,
+            strictness=task.strictness,
+        )
+        try:
+            for directory in (order.source.parent, order.output):
+                directory.mkdir(parents=True, mode=0o700)
+            pull = partial(self._means.store.pull, task.source, order.source)
+            size = await self._means.patience.insist(pull, within_s=self._means.store_patience_s)
+        except StoreUnavailable as error:
+            raise PullFailed(error.message, code="store_unavailable") from error
+        except BadRequest as error:
+            raise PullFailed(str(error), code="bad_key", permanent=True) from error
+        except OSError as error:
+            raise PullFailed(f"no workspace for the task: {error}", code="workspace") from error
+        self._job.progress = Progress(step="inspect", fraction=PULLED_FRACTION)
+        pulled = VideoFilePulled(
+            task_id=task.id, part=self._claim.part, size=size, seconds=_since(began)
+        )
+        await self._advance(pulled)
+        return order
+
+    def _report(self, progress: Progress) -> None:
+        span = TRANSCODED_FRACTION - PULLED_FRACTION
+        self._job.progress = replace(progress, fraction=PULLED_FRACTION + span * progress.fraction)
+
+    async def _push(self, order: Order, transcoded: Transcoded) -> None:
+        total = sum(product.size for product in transcoded.products)
+        pushed = 0
+        for product in transcoded.products:
+            key = f"{self._claim.prefix}/{product.name}"
+            # The workspace is removed soon, and ffmpeg has ended: the store may keep the file.
+            push = partial(self._means.store.push, order.output / product.name, key, give=True)
+            try:
+                await self._means.patience.insist(push, within_s=self._means.store_patience_s)
+            except StoreUnavailable as error:
+                raise PushFailed(error.message, code="store_unavailable") from error
+            pushed += product.size
+            fraction = TRANSCODED_FRACTION + (1 - TRANSCODED_FRACTION) * pushed / max(1, total)
+            self._job.progress = Progress(step="push", fraction=fraction)
+        uploaded = TranscodedVideoUploaded(
+            task_id=self._claim.task_id,
+            part=self._claim.part,
+            prefix=self._claim.prefix,
+            files=len(transcoded.products),
+            size=total,
+        )
+        await self._advance(uploaded)
+
+    async def _commit(
+        self, transcoded: Transcoded, warnings: tuple[str, ...], began: float
+    ) -> None:
+        finished = self._means.record(
+            WorkloadProcessingFinished(
+                task_id=self._claim.task_id,
+                part=self._claim.part,
+                outcome="done",
+                seconds=_since(began),
+            )
+        )
+        commit = partial(
+            self._means.ledger.finish,
+            self._claim,
+            transcoded.products,
+            (*warnings, *transcoded.warnings),
+            finished,
+        )
+        await self._means.patience.insist(commit)
+        self._job.committed = True
+
+    async def _advance(self, event: Recordable) -> None:
+        advance = partial(self._means.ledger.advance, self._claim, self._means.record(event))
+        await self._means.patience.insist(advance)
+
+
+def _since(began: float) -> float:
+    return round(trio.current_time() - began, 3)
+
+
+def _unexpected(error: Exception) -> StepError:
+    """Anything else is a bug, or a world that nobody thought of: it fails this task alone."""
+    log.error("unexpected error", extra={"action": "unexpected"}, exc_info=error)
+    return StepError(
+        f"unexpected {type(error).__name__}: {error}",
+        code="unexpected",
+        log_tail="".join(traceback.format_exception(error))[-4096:],
+    )

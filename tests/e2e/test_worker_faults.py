@@ -1,0 +1,221 @@
+"""The worker while the store, the queue or the ledger fails: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from pipeline.errors import (
+    LedgerUnavailable,
+    QueueUnavailable,
+    Stage,
+    StoreUnavailable,
+    TranscodeFailed,
+)
+from pipeline.ledger.postgres import PostgresLedger
+from pipeline.ports import Delivery
+from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.stores.directory import DirectoryStore
+from pipeline.tasks import TaskState
+from tests.e2e.worker_rig import (
+    GOOD_WAY,
+    Rig,
+    ScriptedTranscoder,
+    failing,
+)
+
+
+class AwayStore:
+    """A store that is away until it is told to be back, or for a number of calls."""
+
+    def __init__(self, store: DirectoryStore, *, pulls: float = 0, pushes: float = 0) -> None:
+        self._store = store
+        self._left = {"pull": pulls, "push": pushes, "list": 0.0}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def go_away(self) -> None:
+        self._left = dict.fromkeys(self._left, inf)
+
+    def come_back(self) -> None:
+        self._left = dict.fromkeys(self._left, 0.0)
+
+    def _try(self, call: str) -> None:
+        if self._left[call] > 0:
+            self._left[call] -= 1
+            raise StoreUnavailable("the store is down", definite=True)
+
+    async def pull(self, key: str, target: Path) -> int:
+        self._try("pull")
+        return await self._store.pull(key, target)
+
+    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
+        self._try("push")
+        await self._store.push(source, key, give=give)
+
+    async def list(self, prefix: str) -> Any:
+        self._try("list")
+        return await self._store.list(prefix)
+
+
+async def test_a_moments_outage_of_the_store_is_waited_out(rig: Rig, make_peer: Any) -> None:
+    """Neither the pull nor the push fails, and the encode is not thrown away."""
+    store = AwayStore(rig.store, pulls=2, pushes=2)
+    transcoder = ScriptedTranscoder()
+    async with rig.working(transcoder, make_peer("one"), store=store):
+        task_id = await rig.submit()
+        report = await rig.settled(task_id)
+
+    assert (report.state, report.attempt, dict(report.failures)) == (TaskState.DONE, 1, {})
+    assert len(transcoder.orders) == 1
+    assert await rig.story(task_id) == GOOD_WAY
+
+
+async def test_a_long_outage_of_the_store_fails_the_push(rig: Rig, make_peer: Any) -> None:
+    """It is retried, and counted under the push's own counter."""
+    store = AwayStore(rig.store, pushes=1)
+    async with rig.working(
+        ScriptedTranscoder(), make_peer("one"), store=store, store_patience_s=0.0
+    ):
+        task_id = await rig.submit()
+        report = await rig.settled(task_id)
+
+    assert (report.state, dict(report.failures)) == (TaskState.DONE, {"push": 1})
+    assert await rig.story(task_id) == [
+        *[*GOOD_WAY[:5], "WorkloadProcessingFinished", "ContainerErrorRetry"],
+        *GOOD_WAY,
+    ]
+
+
+async def test_no_work_is_taken_while_the_store_is_away(rig: Rig, make_peer: Any) -> None:
+    """One task finds it out; the others wait in the queue instead of failing one by one."""
+    store = AwayStore(rig.store)
+    store.go_away()
+    async with rig.working(
+        ScriptedTranscoder(), make_peer("one"), store=store, store_patience_s=0.0, slots=1
+    ):
+        tasks = [await rig.submit(attempts_max=2) for _ in range(5)]
+        await rig.first_failure(tasks)
+        store.come_back()
+        reports = [await rig.settled(task) for task in tasks]
+
+    assert [report.state for report in reports] == [TaskState.DONE] * 5
+    assert sum(report.failures.get(Stage.PULL, 0) for report in reports) == 1
+
+
+class ForgetfulQueue:
+    """A queue that does not hear how a delivery ends before it is told twice."""
+
+    def __init__(self, queue: EmbeddedQueue) -> None:
+        self._queue = queue
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    async def receive(self) -> Any:
+        return ForgetfulDelivery(await self._queue.receive())
+
+
+class ForgetfulDelivery:
+    """A delivery of such a queue."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._is_deaf = True
+
+    @property
+    def body(self) -> bytes:
+        return self._delivery.body
+
+    def _hear(self) -> None:
+        if self._is_deaf:
+            self._is_deaf = False
+            raise QueueUnavailable("too many clients", definite=True)
+
+    async def ack(self) -> None:
+        self._hear()
+        await self._delivery.ack()
+
+    async def put_back(self, delay_s: float) -> None:
+        self._hear()
+        await self._delivery.put_back(delay_s)
+
+    async def dead_letter(self, reason: str) -> None:
+        self._hear()
+        await self._delivery.dead_letter(reason)
+
+
+async def test_a_deliverys_end_is_said_until_it_is_heard(rig: Rig, make_peer: Any) -> None:
+    """A failed call to the queue strands neither a retry nor a finished task's message."""
+    failed = TranscodeFailed("ffmpeg stumbled", code="ffmpeg_failed")
+    queue = ForgetfulQueue(rig.queue)
+    async with rig.working(ScriptedTranscoder(failing(failed)), make_peer("one"), queue=queue):
+        await rig.queue.publish(b"{not json")
+        task_id = await rig.submit()
+        report = await rig.settled(task_id)
+        await rig.queue_is_empty()
+
+    assert (report.state, report.attempt) == (TaskState.DONE, 2)
+    assert (await rig.queue.depth()).dead == 1
+
+
+async def test_a_key_that_leaves_the_store_escalates(rig: Rig, make_peer: Any) -> None:
+    """Nobody can pull it; no retry is wasted on it."""
+    submission = replace(rig.submission(), source="../../etc/passwd")
+    async with rig.working(ScriptedTranscoder(), make_peer("one")):
+        await rig.ledger.submit(submission)
+        await rig.wake(submission.task_id)
+        report = await rig.settled(submission.task_id)
+
+    assert (report.state, report.attempt) == (TaskState.ESCALATED, 1)
+    assert report.error is not None
+    assert (report.error.stage, report.error.code) == (Stage.PULL, "bad_key")
+
+
+class LostAnswer:
+    """A ledger whose first commit goes through while its answer gets lost on the way."""
+
+    def __init__(self, ledger: PostgresLedger) -> None:
+        self._ledger = ledger
+        self._answers_lost = 1
+        self.asked_again = trio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def finish(self, *arguments: Any) -> None:
+        if self._answers_lost:
+            self._answers_lost -= 1
+            await self._ledger.finish(*arguments)
+            raise LedgerUnavailable("the connection broke", definite=False)
+        self.asked_again.set()
+        await trio.sleep_forever()  # the other ways to learn of the commit come first
+
+
+async def test_a_commit_whose_answer_got_lost_is_a_commit(rig: Rig, make_peer: Any) -> None:
+    """The renewal finds the claim ended, and by whom: the outputs are not taken for leftovers."""
+    ledger = LostAnswer(rig.ledger)
+    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
+        task_id = await rig.submit()
+        report = await rig.settled(task_id)
+        await rig.queue_is_empty()
+
+    assert report.state is TaskState.DONE
+    assert await rig.stored(task_id) == [output.key for output in report.outputs]
+
+
+async def test_stopping_while_a_commits_answer_is_lost(rig: Rig, make_peer: Any) -> None:
+    """Handing back finds that there is nothing to hand back, and leaves the outputs alone."""
+    ledger = LostAnswer(rig.ledger)
+    async with rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger):
+        task_id = await rig.submit()
+        await ledger.asked_again.wait()
+    report = await rig.settled(task_id)
+
+    assert report.state is TaskState.DONE
+    assert await rig.stored(task_id) == [output.key for output in report.outputs]
