@@ -6,8 +6,12 @@
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Variables on make's command line are in the recipe's environment, so that names with spaces and
-# quotes in them stay whole.
+# The recipe reads these from its environment, as they were typed: names with spaces, quotes and
+# dollar signs in them stay whole.
+override VIDEO := $(value VIDEO)
+override LADDER := $(value LADDER)
+export VIDEO LADDER
+
 demo: .venv/runtime.stamp ## Three peers take one video to a ladder (VIDEO=clip.mp4 LADDER=web|hls|640x360@800k,…)
 	@.venv/bin/peerctl demo $${LADDER:+--ladder "$$LADDER"} -- $${VIDEO:+"$$VIDEO"}
 
@@ -33,6 +37,7 @@ picture: .venv/dev.stamp ## Draw the README's picture of `peerctl demo` from a r
 	@.venv/bin/python .github/make_picture.py
 
 clean: ## Remove .venv and what the tools have cached here
+	rm -f .venv/*.stamp  # first: half a .venv must not pass for a whole one
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

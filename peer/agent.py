@@ -37,6 +37,7 @@ from peer.examination import examine
 from peer.machine import default_name
 from peer.own import own_directory
 from peer.protocol import PeerStatus, Running
+from peer.requests import COMMANDS
 from peer.usage import UsageMeter
 from pipeline.tasks import Holder
 
@@ -45,6 +46,9 @@ log = logging.getLogger(__name__)
 # As a shell would say it: 128 and the number of the signal.
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
+
+HAND_BACK_S = 5.0
+"""How long the ledger may take to hear that work is handed back, when the grace is over."""
 
 
 @dataclass(slots=True)
@@ -137,24 +141,26 @@ class Agent:
         services.start_soon(parts.sweeper.run)
         log.info("working", extra={"action": "started", "slots": self._config.peer.slots})
         async with trio.open_nursery() as jobs:
-            services.start_soon(self._hurry, jobs.cancel_scope)
+            services.start_soon(self._end_jobs, parts, jobs.cancel_scope)
             async with trio.open_nursery() as intake:
                 intake.start_soon(self._drain, intake.cancel_scope)
                 intake.start_soon(parts.worker.take_work, jobs)
             await self._stop.asked.wait()
-            log.info(
-                "stopping",
-                extra={"action": "stopping", "running": len(parts.worker.jobs)},
-            )
-            jobs.cancel_scope.deadline = trio.current_time() + self._config.peer.stop_grace_s
+        # A sweep may hang in a server that does not answer.
+        parts.database.stop_within(HAND_BACK_S)
 
     async def _drain(self, intake: trio.CancelScope) -> None:
         await self._drained.wait()
         intake.cancel()
 
-    async def _hurry(self, jobs: trio.CancelScope) -> None:
-        await self._stop.hurried.wait()
+    async def _end_jobs(self, parts: Parts, jobs: trio.CancelScope) -> None:
+        """Let jobs go on for the grace, counted from the signal, and then have them handed back."""
+        await self._stop.asked.wait()
+        log.info("stopping", extra={"action": "stopping", "running": len(parts.worker.jobs)})
+        with trio.move_on_after(self._config.peer.stop_grace_s):
+            await self._stop.hurried.wait()
         jobs.cancel()
+        parts.database.stop_within(HAND_BACK_S)
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -176,10 +182,7 @@ class Agent:
 
     def _commands(self) -> Mapping[str, Command]:
         own = {"status": self._status, "drain": self._drain_command, "doctor": self._doctor}
-        return own | {
-            name: self._when_ready(name)
-            for name in ("submit", "tasks", "task", "watch", "events", "retry", "cancel")
-        }
+        return own | {name: self._when_ready(name) for name in COMMANDS}
 
     def _when_ready(self, name: str) -> Command:
         async def command(arguments: Mapping[str, Any], send_item: SendItem) -> Any:

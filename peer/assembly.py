@@ -49,6 +49,7 @@ class Parts:
     desk: TaskDesk
     queue: TaskQueue
     store: ObjectStore
+    database: Database
     scratch: Path
 
 
@@ -104,6 +105,7 @@ async def assemble(config: Config, holder: Holder, recorder: Recorder) -> AsyncI
                 desk=ledger,
                 queue=queue,
                 store=store,
+                database=database,
                 scratch=scratch,
             )
         finally:
@@ -141,7 +143,9 @@ async def _database(config: Config) -> AsyncIterator[Database]:
             DatabaseConfig(
                 conninfo=conninfo,
                 connections_max=settings.connections,
+                connect_timeout_s=settings.connect_timeout_s,
                 statement_timeout_s=settings.statement_timeout_s,
+                transaction_timeout_s=settings.transaction_timeout_s,
             ),
             on_unavailable=server.ensure if server is not None else None,
         )

@@ -95,6 +95,9 @@ class Peer:
 
 
 def _checked(line: bytes, path: Path) -> dict[str, Any]:
+    if not line.endswith(b"\n"):
+        why = "is too long" if len(line) == LINE_BYTES_MAX else "breaks off"
+        raise BadAnswer(f"the peer at {path} sent a line that {why}")
     try:
         answer = msgspec.json.decode(line)
     except msgspec.DecodeError as error:

@@ -72,7 +72,8 @@ class LedgerConfig:
     # The directory with the embedded server's programs. None: those of the installed wheel.
     lease_s: Annotated[float, Meta(ge=3)] = 15.0
     # How long a claim outlives its holder's last sign of life; a killed peer's task waits that
-    # long. The holder renews three times in it, so that two lost renewals do no harm.
+    # long. The holder renews five times in it. A call to the database is cut before it is over, so
+    # one lost renewal, or one connection that is half dead, does no harm.
     connections: Annotated[int, Meta(ge=1, le=100)] = 4
     # The pool's size: how many statements this peer has in flight at most.
 
@@ -82,8 +83,18 @@ class LedgerConfig:
 
     @property
     def statement_timeout_s(self) -> float:
-        """When the server ends a statement: before a slow renewal could lose the claim."""
-        return min(10.0, self.lease_s * 2 / 3)
+        """When the server ends a statement: whoever holds a lock then lets go in time."""
+        return min(10.0, self.lease_s / 3)
+
+    @property
+    def transaction_timeout_s(self) -> float:
+        """When the client ends a call: what holds a renewal up must end before the lease does."""
+        return min(30.0, self.lease_s * 2 / 3)
+
+    @property
+    def connect_timeout_s(self) -> int:
+        """For one attempt to connect, in whole seconds, as libpq takes it."""
+        return max(2, min(5, int(self.lease_s / 3)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 
 import trio
 
@@ -31,23 +34,33 @@ async def examine(parts: Parts | None) -> list[Check]:
 
     async def queue() -> str:
         depth = await parts.queue.depth()
-        return (
+        said = (
             f"{depth.ready} ready, {depth.unacknowledged} being worked on, "
             f"{depth.delayed} delayed, {depth.dead} dead letters"
         )
+        if depth.dead:
+            raise _Problem(
+                f"{said}; the newest: {depth.dead_reason}",
+                "look who publishes what peers cannot read, perhaps a peer of a newer version; "
+                "the messages are kept until somebody deletes them (table queue_messages)",
+            )
+        return said
 
     async def store() -> str:
-        key = f"doctor/{parts.scratch.parent.name}"
-        there, back = parts.scratch / "doctor", parts.scratch / "doctor-back"
-        there.write_bytes(b"grapevine")
+        number = secrets.token_hex(8)  # somebody else may be asking at the same time
+        key = f"doctor/{number}"
+        there, back = (trio.Path(parts.scratch, f"doctor-{number}-{end}") for end in ("a", "b"))
         try:
-            await parts.store.push(there, key)
-            await parts.store.pull(key, back)
-            same = back.read_bytes() == b"grapevine"
-            await parts.store.remove(key)
+            await there.write_bytes(b"grapevine")
+            await parts.store.push(Path(there), key)
+            await parts.store.pull(key, Path(back))
+            same = await back.read_bytes() == b"grapevine"
         finally:
-            there.unlink(missing_ok=True)
-            back.unlink(missing_ok=True)
+            with trio.move_on_after(TRY_WITHIN_S, shield=True):
+                await there.unlink(missing_ok=True)
+                await back.unlink(missing_ok=True)
+                with suppress(PipelineError):  # if this is the trouble, it has been said
+                    await parts.store.remove(key)
         if not same:
             raise StoreUnavailable("what was stored came back changed", definite=True)
         return f"stores and gives back, at {parts.store.url('')}"
@@ -59,10 +72,20 @@ async def examine(parts: Parts | None) -> list[Check]:
     ]
 
 
+class _Problem(Exception):
+    """Something answers, and a person should look at what it says."""
+
+    def __init__(self, detail: str, advice: str) -> None:
+        super().__init__(detail)
+        self.advice = advice
+
+
 async def _try(check: str, attempt: Callable[[], Awaitable[str]], advice: str) -> Check:
     try:
         with trio.fail_after(TRY_WITHIN_S):
             return Check(check=check, ok=True, detail=await attempt())
+    except _Problem as problem:
+        detail, advice = str(problem), problem.advice
     except trio.TooSlowError:
         detail = f"no answer within {TRY_WITHIN_S:g} s"
     except (PipelineError, OSError) as error:

@@ -12,15 +12,17 @@ a field here is a promise to scripts: fields are added, not renamed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.ports import EventRow
 from pipeline.tasks import OutputReport, TaskReport, TaskState
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
-"""An HLS task of a day has some ten thousand outputs; nothing legitimate is longer than this."""
+"""Nothing legitimate is longer. The longest is a list of ten thousand tasks, some 8 MiB; what grows
+with a video's length is summed (`ShownSegments`) or sent in batches (the command `outputs`)."""
 
 STOPPED: frozenset[TaskState] = frozenset(
     {TaskState.DONE, TaskState.ESCALATED, TaskState.CANCELLED}
@@ -78,11 +80,38 @@ class ShownOutput(OutputReport):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownSegments:
+    """All segments of one rendition or audio track.
+
+    Args:
+        size: Of all together, in bytes.
+        url: The directory they lie in, with a slash at its end.
+    """
+
+    rendition: str
+    files: int
+    size: int
+    media: Mapping[str, Any]
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShownTask(TaskReport):
-    """The answer to `task`: everything about one task."""
+    """The answer to `task`, and an item of `watch`: everything about one task.
+
+    Args:
+        outputs: All but segments; in `watch` none before the task has come to its end.
+        events: In `task` only.
+    """
 
     outputs: tuple[ShownOutput, ...] = ()
+    segments: tuple[ShownSegments, ...] = ()
     events: tuple[EventRow, ...] = ()
+
+    @property
+    def made(self) -> tuple[ShownOutput | ShownSegments, ...]:
+        """Outputs and sums of segments, which both have a rendition and a size in bytes."""
+        return (*self.outputs, *self.segments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
@@ -20,12 +21,17 @@ from msgspec import Meta
 
 from peer.control import Command, SendItem
 from peer.events import EVENT_KINDS
-from peer.protocol import STOPPED, Copied
+from peer.intake import Intake, new_place
+from peer.protocol import STOPPED, Copied, ShownTask
+from peer.showing import batches, shown_task, without_outputs
 from pipeline.errors import BadRequest, QueueUnavailable
 from pipeline.media.ladder import parse_ladder
 from pipeline.messages import WakeUp, encode
-from pipeline.ports import ObjectStore, Submission, Sweep, TaskDesk, TaskQueue
+from pipeline.ports import EventRow, ObjectStore, Submission, Sweep, TaskDesk, TaskQueue
 from pipeline.tasks import Strictness, TaskReport, TaskState
+
+COMMANDS = ("submit", "tasks", "task", "outputs", "watch", "events", "retry", "cancel")
+"""What `Requests` answers, known before there is one: a peer that starts refuses them by name."""
 
 LOOK_INTERVAL_S = 0.5
 FOLLOW_LIMIT = 1000
@@ -81,6 +87,7 @@ class Requests:
         attempts_max: int,
     ) -> None:
         self._desk = desk
+        self._intake = Intake(desk, store)
         self._sweep = sweep
         self._queue = queue
         self._store = store
@@ -92,6 +99,7 @@ class Requests:
             "submit": self._submit,
             "tasks": self._tasks,
             "task": self._task,
+            "outputs": self._outputs,
             "watch": self._watch,
             "events": self._events,
             "retry": self._retry,
@@ -102,20 +110,23 @@ class Requests:
         asked = _read(_Submit, arguments)
         ladder = parse_ladder(asked.ladder)
         path = Path(asked.path)
-        size = await trio.to_thread.run_sync(_regular_file_size, path)
         task_id = asked.task_id or uuid4()
-        source = f"sources/{task_id}/source{_safe_suffix(path)}"
-        await self._store.push(path, source)
-        await send_item(Copied(copied=size, size=size))
+        if asked.task_id is not None and await self._intake.knows(task_id):
+            return {"task_id": task_id}
+        size = await trio.to_thread.run_sync(_regular_file_size, path)
         submission = Submission(
             task_id=task_id,
-            source=source,
+            source=new_place(task_id, path),
             title=_printable(path.name),
             ladder=ladder,
             strictness=asked.strictness,
             attempts_max=asked.attempts_max or self._attempts_max,
         )
-        await self._desk.submit(submission)
+
+        async def report(copied: int) -> None:
+            await send_item(Copied(copied=copied, size=size))
+
+        await self._intake.take(path, submission, report)
         await self._wake(task_id, 0)
         return {"task_id": task_id}
 
@@ -129,23 +140,31 @@ class Requests:
 
     async def _tasks(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         asked = _read(_Tasks, arguments)
-        return await self._desk.list_tasks(asked.state, asked.limit)
+        reports = await self._desk.list_tasks(asked.state, asked.limit)
+        return [_without_log(report) for report in reports]
 
     async def _task(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         report = await self._desk.show_task(_read(_Which, arguments).id)
         events = await self._desk.list_events(task_id=report.id, type=None, after_id=0, limit=1000)
-        return {**self._with_urls(report), "events": msgspec.to_builtins(events)}
+        return await self._shown(report, events)
+
+    async def _outputs(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:
+        report = await self._desk.show_task(_read(_Which, arguments).id)
+        told = batches(report.outputs, self._store.url)
+        while batch := await trio.to_thread.run_sync(next, told, None):
+            await send_item(batch)
+        return {"id": report.id, "files": len(report.outputs)}
 
     async def _watch(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:
         wanted = _read(_Which, arguments).id
         sent: TaskReport | None = None
         while True:
-            report = await self._desk.show_task(wanted)
-            if report != sent:
-                await send_item(self._with_urls(report))
-                sent = report
+            report = without_outputs(await self._desk.show_task(wanted))
             if report.state in STOPPED:
-                return self._with_urls(report)
+                return await self._shown(report)
+            if report != sent:
+                await send_item(await self._shown(report))
+                sent = report
             await trio.sleep(LOOK_INTERVAL_S)
 
     async def _events(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:
@@ -156,7 +175,11 @@ class Requests:
         after_id, limit = 0, asked.limit
         while True:
             rows = await self._desk.list_events(
-                task_id=task_id, type=asked.type, after_id=after_id, limit=limit
+                task_id=task_id,
+                type=asked.type,
+                after_id=after_id,
+                limit=limit,
+                follow=asked.follow,
             )
             for row in rows:
                 await send_item(row)
@@ -169,21 +192,19 @@ class Requests:
     async def _retry(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         asked = _read(_Why, arguments)
         task_id = (await self._desk.show_task(asked.id)).id
-        for part in range(await self._desk.retry(task_id, asked.reason)):
+        for part in await self._desk.retry(task_id, asked.reason):
             await self._wake(task_id, part)
-        return self._with_urls(await self._desk.show_task(str(task_id)))
+        return await self._shown(await self._desk.show_task(str(task_id)))
 
     async def _cancel(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         asked = _read(_Why, arguments)
         task_id = (await self._desk.show_task(asked.id)).id
         await self._desk.cancel(task_id, asked.reason)
-        return self._with_urls(await self._desk.show_task(str(task_id)))
+        return await self._shown(await self._desk.show_task(str(task_id)))
 
-    def _with_urls(self, report: TaskReport) -> dict[str, Any]:
-        fields: dict[str, Any] = msgspec.to_builtins(report)
-        for output in fields["outputs"]:
-            output["url"] = self._store.url(output["key"])
-        return fields
+    async def _shown(self, report: TaskReport, events: Sequence[EventRow] = ()) -> ShownTask:
+        """In a thread: to sum a hundred thousand segments takes a while."""
+        return await trio.to_thread.run_sync(shown_task, report, self._store.url, events)
 
 
 def _read(structure: type[A], arguments: Mapping[str, Any]) -> A:
@@ -198,6 +219,8 @@ def _regular_file_size(path: Path) -> int:
         found = path.stat()
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL, or half a character
+        raise BadRequest(f"{str(path)!r} is not a path: {error}") from error
     if not stat.S_ISREG(found.st_mode):
         raise BadRequest(f"{path} is not a regular file")
     if not os.access(path, os.R_OK):
@@ -205,10 +228,10 @@ def _regular_file_size(path: Path) -> int:
     return found.st_size
 
 
-def _safe_suffix(path: Path) -> str:
-    """Keep a file's ending for people who look into the store; ffmpeg never sees it."""
-    suffix = path.suffix.lower()
-    return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 8 else ""
+def _without_log(report: TaskReport) -> TaskReport:
+    """What the tool said is told of a single task; in a list it would be most of it."""
+    error = report.error and replace(report.error, log_tail="")
+    return replace(report, error=error)
 
 
 def _printable(name: str) -> str:

@@ -26,7 +26,8 @@ class Stamp:
     """Who says it and when.
 
     Args:
-        sequence: Rises by one with every event of this peer and epoch.
+        sequence: Rises with every event of this peer and epoch. A gap is not a lost event: the
+            number was taken for one that then was not written.
         at: Wall time, with a time zone.
     """
 

@@ -7,7 +7,7 @@ like any other; what a cancelled call leaves behind is said at each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -142,16 +142,27 @@ class TaskDesk(Protocol):
         ...
 
     async def list_events(
-        self, *, task_id: UUID | None, type: str | None, after_id: int, limit: int
+        self,
+        *,
+        task_id: UUID | None,
+        type: str | None,
+        after_id: int,
+        limit: int,
+        follow: bool = False,
     ) -> Sequence[EventRow]:
-        """In the order of their ids. With `after_id` 0, the newest `limit` of them."""
+        """In the order of their ids. With `after_id` 0, the newest `limit` of them.
+
+        Args:
+            follow: The caller will ask for what comes after the last of these; so those are left
+                out that another event, not visible yet, may still precede. Implied by `after_id`.
+        """
         ...
 
-    async def retry(self, task_id: UUID, reason: str) -> int:
+    async def retry(self, task_id: UUID, reason: str) -> Sequence[int]:
         """Let an escalated or cancelled task start again, its failure counters at zero.
 
         Returns:
-            How many parts are queued now.
+            The parts that are queued now: somebody must be woken for each.
 
         Raises:
             NotAllowed: The task is in another state.
@@ -191,8 +202,17 @@ class Sweep(Protocol):
     Raises `LedgerUnavailable`; every method is safe to repeat.
     """
 
+    @property
+    def sweep_interval_s(self) -> float:
+        """How often, at least, every peer must call `expire_leases`, which is a heartbeat too."""
+        ...
+
     async def expire_leases(self) -> Sequence[Expired]:
         """Take the parts whose leases ran out from their holders.
+
+        None is taken while a lease has not passed since the ledger itself was away (stopped,
+        frozen, or cut off from every peer): their holders could not renew, and first may now. The
+        ledger takes it for having been away when no peer called this for a while.
 
         How each goes on (a retry, or an escalation) is decided by the `Expiry` that the ledger was
         built with; its events are written in the same transaction.
@@ -215,8 +235,9 @@ class Sweep(Protocol):
 class Delivery(Protocol):
     """**Protocol**: one message in this peer's hands, until one of its methods ends that.
 
-    A peer that dies gives all its deliveries back to the queue. Ending a delivery that the queue
-    has already given to somebody else is not an error and changes nothing.
+    A peer that dies gives all its deliveries back to the queue. So does one whose call to end one
+    fails: it may repeat the call or forget it, and the message is never stranded. Ending a delivery
+    that the queue has already given to somebody else is not an error and changes nothing.
     """
 
     @property
@@ -244,12 +265,17 @@ class Delivery(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """How many messages the queue holds: deliverable now, in somebody's hands, delayed, dead."""
+    """How many messages the queue holds: deliverable now, in somebody's hands, delayed, dead.
+
+    Args:
+        dead_reason: Why the newest dead one was set aside; empty without any.
+    """
 
     ready: int
     unacknowledged: int
     delayed: int
     dead: int
+    dead_reason: str = ""
 
 
 class TaskQueue(Protocol):
@@ -260,7 +286,7 @@ class TaskQueue(Protocol):
         ...
 
     async def receive(self) -> Delivery:
-        """Wait for a message. A cancelled call takes none."""
+        """Wait for a message. A cancelled call takes none, nor does one that fails."""
         ...
 
     async def depth(self) -> Depth:
@@ -275,6 +301,9 @@ class StoredObject:
     key: str
     size: int
     url: str
+
+
+ReportCopied = Callable[[int], Awaitable[None]]
 
 
 class ObjectStore(Protocol):
@@ -293,12 +322,15 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
+    async def push(
+        self, source: Path, key: str, *, give: bool = False, report: ReportCopied | None = None
+    ) -> None:
         """Store a local file under a key, replacing what was there.
 
         Args:
             give: Nobody will write to the file again and the caller soon removes it, so a store on
                 the same disk may link it instead of copying. Without it the file is only read.
+            report: Awaited now and then with the bytes copied so far, while the copying waits.
 
         Raises:
             PushFailed: It could not be read or written.

@@ -15,11 +15,12 @@ from uuid import UUID
 import trio
 
 from pipeline.errors import Unavailable
-from pipeline.events import ContainerErrorEscalation, ContainerErrorRetry, Recordable
+from pipeline.events import Recordable
 from pipeline.messages import WakeUp, encode
 from pipeline.ports import Expired, Expiry, Release, Sweep, TaskQueue
-from pipeline.retry import Escalate, RetryPolicy
+from pipeline.retry import RetryPolicy
 from pipeline.tasks import Failure
+from pipeline.verdict import FailedAttempt, judge
 
 log = logging.getLogger(__name__)
 
@@ -32,48 +33,30 @@ def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
     """
 
     def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
-        decision = policy.decide(
-            permanent=False,
-            failures=expired.failures,
-            attempts_max=expired.attempts_max,
-            rng=rng,
+        failure = Failure(
+            stage=expired.stage,
+            code="lease_expired",
+            message=f"peer {expired.peer_name} was not heard of for longer than its lease",
         )
-        message = f"peer {expired.peer_name} was not heard of for longer than its lease"
-        failure = Failure(stage=expired.stage, code="lease_expired", message=message)
-        event: ContainerErrorRetry | ContainerErrorEscalation
-        if isinstance(decision, Escalate):
-            event = ContainerErrorEscalation(
-                task_id=expired.task_id,
-                part=expired.part,
-                attempt=expired.attempt,
-                stage=failure.stage,
-                code=failure.code,
-                message=message,
-                failures=expired.failures,
-                attempts_max=expired.attempts_max,
-                reason=decision.why,
-            )
-            return Release(failure=failure, retry_in_s=None), [event]
-        event = ContainerErrorRetry(
+        failed = FailedAttempt(
             task_id=expired.task_id,
             part=expired.part,
             attempt=expired.attempt,
-            stage=failure.stage,
-            code=failure.code,
-            message=message,
+            failure=failure,
             failures=expired.failures,
             attempts_max=expired.attempts_max,
-            retry_in_s=round(decision.after_s, 3),
         )
-        return Release(failure=failure, retry_in_s=decision.after_s), [event]
+        verdict = judge(failed, policy, rng)
+        return verdict.release, [verdict.event]
 
     return decide
 
 
 class Sweeper:
-    """Looks every `interval_s`, a little off the beat so that peers do not look together.
+    """Looks now and then, a little off the beat so that peers do not look together.
 
     Args:
+        interval_s: How often; more often where the ledger's leases are so short as to need it.
         unannounced_s: For how long a due part may be without a wake-up before one is sent: whoever
             submitted it does so within moments, or is dead.
     """
@@ -90,7 +73,7 @@ class Sweeper:
         self._sweep = sweep
         self._queue = queue
         self._rng = rng
-        self._interval_s = interval_s
+        self._interval_s = min(interval_s, sweep.sweep_interval_s)
         self._unannounced_s = unannounced_s
 
     async def run(self) -> None:

@@ -37,6 +37,7 @@ from pipeline.ledger.migrate import bring_up_to_date
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.media.ladder import parse_ladder
+from pipeline.media.tools import Tools, find_tools
 from pipeline.ports import Expired, Release, Submission
 from pipeline.retry import RetryPolicy
 from pipeline.sweeper import expiry
@@ -242,16 +243,27 @@ async def task_id(ledger: PostgresLedger, make_submission: Callable[[], Submissi
 
 @pytest.fixture
 def let_leases_run_out(ledger_url: str) -> Callable[[], None]:
-    """What waiting for longer than a lease would do, without the wait."""
+    """What waiting for longer than a lease would do while peers sweep, without the wait."""
 
     def do() -> None:
         with psycopg.connect(ledger_url) as connection:
+            connection.execute(
+                "INSERT INTO heartbeat (steady_since) VALUES (clock_timestamp() - interval '1 day')"
+                " ON CONFLICT (the_only_row) DO UPDATE"
+                " SET steady_since = excluded.steady_since, beat_at = clock_timestamp()"
+            )
             connection.execute(
                 "UPDATE claims SET lease_expires_at = clock_timestamp() - interval '1 second'"
                 " WHERE ended_at IS NULL"
             )
 
     return do
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """This machine's ffmpeg and ffprobe, else the wheel's: no test needs them installed."""
+    return find_tools()
 
 
 @pytest.fixture

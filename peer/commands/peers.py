@@ -21,6 +21,7 @@ from peer.commands.session import (
 )
 from peer.errors import BadAnswer, CommandFailed, NoPeer, PeerError
 from peer.protocol import Check, PeerStatus
+from peer.screen.words import peer_state
 
 
 def answering(session: Session) -> list[Peer]:
@@ -131,7 +132,7 @@ def _peer_checks(session: Session) -> list[Check]:
         name = peer.path.parent.name
         try:
             status = shaped(PeerStatus, peer.ask("status"))
-            version = f"version {status.version}, {status.state}, process {status.pid}"
+            version = f"version {status.version}, {peer_state(status)}, process {status.pid}"
             found.append(Check(check=name, ok=status.state != "waiting", detail=version))
             for check in shaped(list[Check], peer.ask("doctor")):
                 found.append(

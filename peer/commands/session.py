@@ -23,8 +23,7 @@ from peer import config
 from peer.client import Peer, find_peer
 from peer.errors import BadAnswer, CommandFailed, ConfigError, NoPeer, PeerError
 from peer.flags import CONFIG, DATA_DIR
-from peer.protocol import STOPPED
-from pipeline.tasks import TaskReport
+from peer.protocol import STOPPED, ShownTask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +63,28 @@ class Session:
         """Ask the peer, and check that the answer has the expected shape."""
         return shaped(shape, self.peer().ask(command, **arguments))
 
-    def watch(self, id: str) -> Iterator[TaskReport]:
+    def submit(self, **arguments: Any) -> Iterator[Any]:
+        """Hand in a video; yield what `Peer.follow` does.
+
+        When the peer goes away in the middle, another one of this machine is asked again. The task
+        must bring its id, so that it is the same task however often it is handed in.
+        """
+        assert "task_id" in arguments
+        peer: Peer | None = self.peer()  # that there is none at all is said at once
+        alone_since: float | None = None
+        while True:
+            try:
+                yield from (peer or self.peer()).follow("submit", **arguments)
+            except (NoPeer, BadAnswer):
+                alone_since = alone_since or time.monotonic()
+                if time.monotonic() - alone_since > TAKEOVER_WAIT_S:
+                    raise
+            else:
+                return
+            peer = None
+            time.sleep(0.2)
+
+    def watch(self, id: str) -> Iterator[ShownTask]:
         """Yield the task at every change until nothing more happens to it by itself.
 
         When the peer that tells of it goes away, another one of this machine is asked: the task
@@ -75,7 +95,7 @@ class Session:
             try:
                 for item in self.peer().follow("watch", id=id):
                     alone_since = None
-                    report = shaped(TaskReport, item)
+                    report = shaped(ShownTask, item)
                     yield report
                 if report.state in STOPPED:
                     return

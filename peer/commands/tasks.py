@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 
@@ -91,14 +92,21 @@ def tasks(session: Session, state: str | None, limit: int, as_json: bool) -> Non
     short_help="Show everything about one task.",
 )
 @ID
+@click.option(
+    "--all-outputs", is_flag=True, help="List every segment, not only how many there are."
+)
 @JSON
 @talks_to_peer
-def task(session: Session, id: str, as_json: bool) -> None:
+def task(session: Session, *, id: str, all_outputs: bool, as_json: bool) -> None:
     """Show everything about one task: outputs, progress, error, history.
 
     ID is the task's id, or enough of its beginning to be unambiguous.
     """
-    answer = session.peer().ask("task", id=id)
+    peer = session.peer()
+    answer = peer.ask("task", id=id)
+    if all_outputs:
+        *batches, _ = peer.follow("outputs", id=id)
+        answer |= {"outputs": [output for batch in batches for output in batch], "segments": []}
     if as_json:
         return print_json(answer)
     from peer.screen.page import task_page
@@ -146,14 +154,16 @@ def submit(
     as_json: bool,
 ) -> None:
     """Hand in a video to be turned into a ladder of renditions."""
+    task_id = str(uuid4())
     arguments: dict[str, Any] = {
+        "task_id": task_id,
         "path": str(video.absolute()),
         "ladder": ladder,
         "strictness": Strictness.LENIENT.value if lenient else strictness,
     }
     if attempts_max is not None:
         arguments["attempts_max"] = attempts_max
-    task_id = _hand_in(session, video, arguments)
+    _hand_in(session, video, arguments)
     if wait:
         return _wait(session, task_id, as_json)
     if as_json:
@@ -164,12 +174,13 @@ def submit(
     return None
 
 
-def _hand_in(session: Session, video: Path, arguments: dict[str, Any]) -> str:
+def _hand_in(session: Session, video: Path, arguments: dict[str, Any]) -> None:
     """Submit, and draw a bar for the copy into the store where somebody watches."""
-    answers = session.peer().follow("submit", **arguments)
+    answers = session.submit(**arguments)
     if not sys.stderr.isatty():
-        *_, data = answers
-        return str(data["task_id"])
+        for _ in answers:
+            pass
+        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from peer.screen.console import make_console
@@ -178,11 +189,9 @@ def _hand_in(session: Session, video: Path, arguments: dict[str, Any]) -> str:
     with Progress(*columns, console=make_console(sys.stderr), transient=True) as bars:
         copy = bars.add_task(f"copying {video.name}", total=video.stat().st_size)
         for answer in answers:
-            if "task_id" in answer:
-                return str(answer["task_id"])
-            copied = shaped(Copied, answer)
-            bars.update(copy, completed=copied.copied, total=copied.size)
-    raise AssertionError("the last answer is the task's id")
+            if "copied" in answer:
+                copied = shaped(Copied, answer)
+                bars.update(copy, completed=copied.copied, total=copied.size)
 
 
 def _wait(session: Session, task_id: str, as_json: bool) -> None:
@@ -209,7 +218,7 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
         screen.print(Text.assemble(("done", "done"), f" {task_id}"))
         for warning in shown.warnings:
             screen.print(Text.assemble(("warning:", "warn"), f" {warning}"), soft_wrap=True)
-        for line in output_lines(shown.outputs, screen.width):
+        for line in output_lines(shown.outputs, shown.segments, screen.width):
             screen.print(line, soft_wrap=True)
     if shown.state is not TaskState.DONE:
         screen = make_console(sys.stderr)

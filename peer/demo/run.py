@@ -6,18 +6,21 @@ the peers, watching the task) happens in threads that only ever replace a value.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from rich.console import Console
 from rich.text import Text
 
 from peer.client import Peer
-from peer.commands.session import Session, shaped
+from peer.commands.session import Session
+from peer.demo.begun import Begun
 from peer.demo.clip import make_clip
 from peer.demo.crew import ANSWER_WITHIN_S, Crew
 from peer.demo.view import Scene, View, view_for
@@ -25,12 +28,11 @@ from peer.errors import DemoFailed, PeerError
 from peer.protocol import STOPPED, ShownTask
 from peer.screen.page import error_block, output_lines
 from peer.screen.words import clock_text, size_text
-from pipeline.tasks import TaskReport, TaskState
+from pipeline.tasks import TaskState
 
 NAMES = ("demo-1", "demo-2", "demo-3")
 LOOK_S = 0.5
 DRAW_S = 0.125
-UNFINISHED = (TaskState.QUEUED, TaskState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,28 +61,55 @@ def run(plan: Plan, console: Console) -> bool:
         CommandFailed: A peer refused the video or the ladder.
         KeyboardInterrupt: Ctrl-C; everything has been stopped.
     """
-    try:
-        plan.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DemoFailed(
-            f"cannot make {plan.data_dir}: {error.strerror}; choose another with --data-dir"
-        ) from error
+    _prepare(plan.data_dir)
     video = plan.video or make_clip(plan.ffmpeg, plan.data_dir / "clip.mp4")
     scene = Scene(video=video.name, ladder=plan.ladder, doing="starting three peers")
     session = Session(data_dir=str(plan.data_dir), config_file=Path("/dev/null"))
-    with view_for(console) as view:
-        try:
-            with Crew(plan.data_dir, NAMES, plan.settings) as crew:
-                shown = _perform(scene, crew, session, view, video)
-                took_s = scene.seconds
-                scene.doing = "stopping the peers"
-                view.show(scene)
-        finally:
-            scene.peers = [replace(peer, state="stopped", status=None) for peer in scene.peers]
-            scene.doing = "all peers have stopped"
-            view.show(scene)
+    shown: ShownTask | None = None
+    took_s = 0.0
+    try:
+        with view_for(console) as view:
+            try:
+                with Crew(plan.data_dir, NAMES, plan.settings) as crew:
+                    shown = _perform(scene, crew, session, view, video)
+                    took_s = scene.seconds
+                    scene.doing = "stopping the peers"
+                    view.show(scene)
+            finally:
+                _close(scene, view)
+    except (KeyboardInterrupt, SystemExit):
+        if shown is None:
+            console.print("stopped; nothing was made")
+        else:
+            _tell(shown, took_s, console)
+        raise
     _tell(shown, took_s, console)
+    _tell_kept(plan.data_dir, console)
     return shown.state is TaskState.DONE
+
+
+def _close(scene: Scene, view: View) -> None:
+    """Show that nothing runs any more; nothing at all, where nothing had been started."""
+    if scene.peers:
+        scene.peers = [replace(peer, state="stopped", status=None) for peer in scene.peers]
+        scene.doing = "all peers have stopped"
+        view.show(scene)
+
+
+def _prepare(data_dir: Path) -> None:
+    """Make the directory, or make sure that it is a demo's and not where somebody works."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoFailed(
+            f"cannot make {data_dir}: {error.strerror}; choose another with --data-dir"
+        ) from error
+    others = {place.name for place in (data_dir / "peers").glob("*")} - set(NAMES)
+    if others:
+        raise DemoFailed(
+            f"{data_dir} is the data directory of the peer {min(others)}, not of a demo; "
+            "choose another with --data-dir"
+        )
 
 
 def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path) -> ShownTask:
@@ -89,14 +118,18 @@ def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path
             view.show(scene)
             time.sleep(DRAW_S)
         view.show(scene)
-        _clear_up(session, "left behind by a demo that was killed")
+        begun = Begun(crew.places.data_dir)
+        _clear_up(session, begun, "left behind by a demo that was killed")
         scene.doing = "handing in the video"
         view.show(scene)
+        task_id = str(uuid4())
+        begun.add(task_id)
         try:
-            *_, answer = session.peer().follow(
-                "submit", path=str(video.absolute()), ladder=scene.ladder
-            )
-            watch = _Watch(session, answer["task_id"])
+            for _ in session.submit(
+                task_id=task_id, path=str(video.absolute()), ladder=scene.ladder
+            ):
+                pass
+            watch = _Watch(session, task_id)
             scene.doing = "transcoding"
             while watch.goes_on():
                 scene.report = watch.report
@@ -106,10 +139,13 @@ def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path
         except BaseException:
             scene.doing = "stopping"
             view.show(scene)
-            _clear_up(session, "the demo was stopped")
+            _clear_up(session, begun, "the demo was stopped")
+            if scene.report is not None and scene.report.state not in STOPPED:
+                scene.report = replace(scene.report, state=TaskState.CANCELLED)
             raise
         scene.report = watch.end()
-        return shaped(ShownTask, session.peer().ask("task", id=answer["task_id"]))
+        begun.forget(task_id)
+        return scene.report
 
 
 @contextmanager
@@ -135,7 +171,7 @@ class _Watch:
     """Follows a task in a thread."""
 
     def __init__(self, session: Session, task_id: str) -> None:
-        self.report: TaskReport | None = None
+        self.report: ShownTask | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(session, task_id), daemon=True)
         self._thread.start()
@@ -150,7 +186,7 @@ class _Watch:
     def goes_on(self) -> bool:
         return self._thread.is_alive()
 
-    def end(self) -> TaskReport:
+    def end(self) -> ShownTask:
         """The last report. Raises what ended the watching early."""
         if self._error is not None:
             raise self._error
@@ -159,13 +195,22 @@ class _Watch:
         return self.report
 
 
-def _clear_up(session: Session, reason: str) -> None:
+def _clear_up(session: Session, begun: Begun, reason: str) -> None:
     """Cancel what is unfinished, so that the next demo does not go on with this one's work."""
     with suppress(PeerError):
-        peer = Peer(session.peer().path, answer_timeout_s=ANSWER_WITHIN_S)
-        for state in UNFINISHED:
-            for task in peer.ask("tasks", state=state.value, limit=100):
-                peer.ask("cancel", id=task["id"], reason=reason)
+        begun.cancel(Peer(session.peer().path, answer_timeout_s=ANSWER_WITHIN_S), reason)
+
+
+def _tell_kept(data_dir: Path, console: Console) -> None:
+    """Say how much the demo has left behind, and where."""
+    size_bytes = 0
+    for directory, _, names in os.walk(data_dir):
+        for name in names:
+            with suppress(OSError):  # removed meanwhile
+                size_bytes += Path(directory, name).lstat().st_size
+    console.print(
+        f"kept in {data_dir} ({size_text(size_bytes)}); remove it when you like", soft_wrap=True
+    )
 
 
 def _tell(task: ShownTask, took_s: float, console: Console) -> None:
@@ -175,14 +220,15 @@ def _tell(task: ShownTask, took_s: float, console: Console) -> None:
         if task.error:
             console.print(error_block(task.error), soft_wrap=True)
         return
-    size = sum(output.size for output in task.outputs)
+    files = len(task.outputs) + sum(some.files for some in task.segments)
+    size = sum(made.size for made in task.made)
     console.print(
         Text.assemble(
             ("done", "done"),
-            f" in {clock_text(took_s)}: {len(task.outputs)} files, {size_text(size)}",
+            f" in {clock_text(took_s)}: {files} files, {size_text(size)}",
         )
     )
     for warning in task.warnings:
         console.print(Text(f"warning: {warning}", style="warn"), soft_wrap=True)
-    for line in output_lines(task.outputs, console.width):
+    for line in output_lines(task.outputs, task.segments, console.width):
         console.print(line, soft_wrap=True)

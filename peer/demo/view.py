@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from peer.protocol import ShownTask
 from peer.screen.live import Lines, task_bars
 from peer.screen.tables import PeerRow, peers_table
 from peer.screen.words import clock_text
-from pipeline.tasks import TaskReport
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Scene:
     doing: str
     began: float = field(default_factory=time.monotonic)
     peers: Sequence[PeerRow] = ()
-    report: TaskReport | None = None
+    report: ShownTask | None = None
 
     @property
     def seconds(self) -> float:
@@ -103,7 +103,11 @@ def picture(scene: Scene) -> RenderableType:
             "peers",
             clock_text(scene.seconds),
         ),
-        _panel(work, f"{scene.video} → {scene.ladder}", scene.doing),
+        _panel(
+            work,
+            f"{scene.video} → {scene.ladder}",
+            "" if scene.report is None else scene.doing,  # inside already
+        ),
         "",
     )
 
@@ -115,7 +119,7 @@ def _panel(inside: RenderableType, title: str, note: str) -> RenderableType:
         border_style="quiet",
         title=Text(f" {title} ", style="title"),
         title_align="left",
-        subtitle=Text(f" {note} ", style="quiet"),
+        subtitle=Text(f" {note} ", style="quiet") if note else None,
         subtitle_align="right",
         padding=(0, 1),
     )
@@ -147,8 +151,8 @@ class Report:
             self._doing = scene.doing
             self._console.print(scene.doing, soft_wrap=True)
         for peer in scene.peers:
-            if self._states.get(peer.name) != peer.state:
-                self._states[peer.name] = peer.state
-                self._console.print(f"{peer.name}: {peer.state} (process {peer.pid})")
+            if self._states.get(peer.name) != peer.shown_state:
+                self._states[peer.name] = peer.shown_state
+                self._console.print(f"{peer.name}: {peer.shown_state} (process {peer.pid})")
         if scene.report is not None:
             self._lines.show(scene.report)

@@ -23,6 +23,7 @@ THEME = Theme(
     {
         "queued": "cyan",
         "running": "blue",
+        "ready": "cyan",
         "working": "green",
         "waiting": "magenta",
         "draining": "magenta",

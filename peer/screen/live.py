@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from peer.protocol import ShownTask
 from peer.screen.page import pace_text, progress_rows
 from peer.screen.words import percent_text, size_text
 from pipeline.tasks import Progress, RenditionProgress, TaskReport, TaskState
@@ -33,7 +34,7 @@ class Watcher(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def show(self, report: TaskReport) -> None:
+    def show(self, report: ShownTask) -> None:
         """Show where the task stands now."""
         ...
 
@@ -61,12 +62,12 @@ class Bars:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, report: TaskReport) -> None:
+    def show(self, report: ShownTask) -> None:
         """Redraw."""
         self._live.update(task_bars(report))
 
 
-def task_bars(report: TaskReport) -> RenderableType:
+def task_bars(report: ShownTask) -> RenderableType:
     """The bars of one task, and a sentence where there are none."""
     if report.state is TaskState.DONE:
         return progress_rows(report.title, finished(report))
@@ -75,12 +76,12 @@ def task_bars(report: TaskReport) -> RenderableType:
     return Text.assemble((report.title, "title"), "  ", (waiting_text(report), "quiet"))
 
 
-def finished(report: TaskReport) -> Progress:
+def finished(report: ShownTask) -> Progress:
     """The progress of a task that is done: every rendition with its size."""
     sizes: dict[str, int] = {}
-    for output in report.outputs:
-        if output.rendition:
-            sizes[output.rendition] = sizes.get(output.rendition, 0) + output.size
+    for made in report.made:
+        if made.rendition:
+            sizes[made.rendition] = sizes.get(made.rendition, 0) + made.size
     renditions = tuple(
         RenditionProgress(name=name, fraction=1.0, step=size_text(size))
         for name, size in sorted(sizes.items(), key=lambda pair: -pair[1])
@@ -115,7 +116,7 @@ class Lines:
     ) -> None:
         return None
 
-    def show(self, report: TaskReport) -> None:
+    def show(self, report: ShownTask) -> None:
         """Write a line if this is news."""
         progress = report.progress if report.state is TaskState.RUNNING else None
         tenth = int(progress.fraction * TENTHS) if progress else None

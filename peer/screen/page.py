@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from peer.protocol import ShownOutput, ShownTask
+from peer.protocol import ShownOutput, ShownSegments, ShownTask
 from peer.screen.tables import bar, event_line, state_text
 from peer.screen.words import (
     bitrate_text,
@@ -44,8 +44,8 @@ def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType
     if task.warnings:
         parts += [_section("Warnings")]
         parts += [_indented(Text(f"• {warning}", style="warn")) for warning in task.warnings]
-    if task.outputs:
-        parts += [_section("Outputs"), *output_lines(task.outputs, width)]
+    if task.outputs or task.segments:
+        parts += [_section("Outputs"), *output_lines(task.outputs, task.segments, width)]
     if task.attempts:
         lines = [_attempt_line(attempt) for attempt in task.attempts]
         parts += [_section("Attempts"), *map(_indented, lines)]
@@ -196,19 +196,21 @@ def error_block(error: Failure) -> RenderableType:
     return Group(cause, Padding(Text(error.log_tail.rstrip(), style="quiet"), (0, 0, 0, 2)))
 
 
-def output_lines(outputs: Sequence[ShownOutput], width: int) -> list[Text]:
-    """A line for each file with its place, an HLS rendition's segments in one.
+def output_lines(
+    outputs: Sequence[ShownOutput], segments: Sequence[ShownSegments], width: int
+) -> list[Text]:
+    """A line for each file with its place, and one for an HLS rendition's segments.
 
     Where a place does not fit on the line, the directory they all lie in is said once at the top
-    instead. It may still be longer than the width: print the lines with `soft_wrap=True`, so that
-    the terminal wraps them and one can copy a path whole.
+    instead, without an indent. It may still be longer than the width: print the lines with
+    `soft_wrap=True`, so that the terminal wraps them and one can copy a path whole.
     """
-    rows = list(output_rows(outputs))
+    rows = list(output_rows(outputs, segments))
     top = _common_directory([url for *_, url in rows])
     table = [(name, media, size_text(size), url) for name, media, size, url in rows]
     widths = [max((len(row[column]) for row in table), default=0) for column in range(4)]
     shorten = top and sum(widths) + 8 > width
-    lines = [Text.assemble("  ", (top, "quiet"))] if shorten else []
+    lines = [Text(top, style="quiet")] if shorten else []
     for name, media, size, url in table:
         line = Text.assemble("  ", name.ljust(widths[0]))
         line.append(f"  {media.ljust(widths[1])}" if widths[1] else "")
@@ -224,26 +226,36 @@ def _common_directory(urls: Sequence[str]) -> str:
     return shared[: shared.rfind("/") + 1]
 
 
-def output_rows(outputs: Sequence[ShownOutput]) -> Iterator[tuple[str, str, int, str]]:
-    """Yield name, media, size in bytes and place of every row; the largest renditions first."""
-    segments: dict[str, list[ShownOutput]] = {}
-    for output in sorted(outputs, key=_rank):
-        if output.kind is ProductKind.SEGMENT:
-            segments.setdefault(output.rendition, []).append(output)
-        else:
-            yield output.name, media_text(output.media), output.size, output.url
-    for rendition, files in segments.items():
-        folder = files[0].url.rpartition("/")[0]
-        media = next((media_text(file.media) for file in files if file.media), "")
-        size = sum(file.size for file in files)
-        media = f"{media} in {len(files)} files".strip()
-        yield f"{rendition or 'segments'}/", media, size, f"{folder}/"
+def output_rows(
+    outputs: Sequence[ShownOutput], segments: Sequence[ShownSegments]
+) -> Iterator[tuple[str, str, int, str]]:
+    """Yield name, media, size in bytes and place of every row; the largest renditions first.
 
-
-def _rank(output: ShownOutput) -> tuple[int, int, str]:
+    The playlist of no rendition is the master, the one to open: it stands above the others.
+    """
+    rows: list[ShownOutput | ShownSegments] = [*outputs, *segments]
+    heights = {made.rendition: _height(made) for made in rows if _height(made)}
     kinds = list(ProductKind)
-    height = output.media.get("height")
-    return kinds.index(output.kind), -height if isinstance(height, int) else 0, output.name
+
+    def rank(made: ShownOutput | ShownSegments) -> tuple[int, bool, int, str]:
+        kind = made.kind if isinstance(made, ShownOutput) else ProductKind.SEGMENT
+        height = _height(made) or heights.get(made.rendition, 0)
+        return kinds.index(kind), bool(made.rendition), -height, made.url
+
+    top = next((made.url.removesuffix(made.name) for made in outputs), "")
+    for made in sorted(rows, key=rank):
+        if isinstance(made, ShownOutput):
+            yield made.name, media_text(made.media), made.size, made.url
+        else:
+            media = f"{media_text(made.media)} in {made.files} files".strip()
+            inside = bool(top) and made.url.startswith(top)
+            name = made.url.removeprefix(top) if inside else f"{made.rendition or 'segments'}/"
+            yield name, media, made.size, made.url
+
+
+def _height(made: ShownOutput | ShownSegments) -> int:
+    height = made.media.get("height")
+    return height if isinstance(height, int) else 0
 
 
 def media_text(media: Any) -> str:

@@ -17,6 +17,7 @@ from peer.screen.console import NARROW
 from peer.screen.words import (
     clock_text,
     one_line,
+    peer_state,
     percent_text,
     short_ids,
     since,
@@ -145,6 +146,11 @@ class PeerRow:
     state: str
     status: PeerStatus | None = None
 
+    @property
+    def shown_state(self) -> str:
+        """The state as people understand it."""
+        return self.state if self.status is None else peer_state(self.status)
+
 
 def peers_table(rows: Sequence[PeerRow], now: datetime, *, fill: bool) -> RenderableType:
     """The peers of this machine and what each is doing; `fill` as for tasks."""
@@ -175,9 +181,9 @@ def peers_table(rows: Sequence[PeerRow], now: datetime, *, fill: bool) -> Render
             troubles += [
                 Text.assemble((f"{row.name}: {name} ", "bad"), state)
                 for name, state in status.dependencies.items()
-                if state != "ok"
+                if state != "ok" and row.state != "starting"  # of course not yet
             ]
-        name, state = Text(row.name, style="title"), Text(row.state, style=row.state)
+        name, state = Text(row.name, style="title"), Text(row.shown_state, style=row.shown_state)
         table.add_row(name, str(row.pid), state, *facts)
     return Group(table, *troubles)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from peer.protocol import PeerStatus
+
 SHORT_ID_LENGTH = 8
 
 
@@ -60,6 +62,11 @@ def since(moment: datetime, now: datetime) -> str:
 def percent_text(fraction: float) -> str:
     """`45 %`; never 100 before it is."""
     return f"{min(99, int(fraction * 100)) if fraction < 1 else 100} %"
+
+
+def peer_state(status: PeerStatus) -> str:
+    """The state as people understand it: to take work and to have none is `ready`."""
+    return "ready" if status.state == "working" and not status.running else status.state
 
 
 def short_ids(ids: Iterable[str]) -> Mapping[str, str]:

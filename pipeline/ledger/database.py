@@ -14,18 +14,21 @@ After that nobody knows, and the caller's error says so (`definite`).
 
 A thread cannot be cancelled. So a call that has begun runs to its end and returns its result even
 when it is cancelled meanwhile, and what bounds it is the server's `statement_timeout` and, should
-the server be frozen or unreachable, the socket, which is shut at `transaction_timeout_s`.
+the server be frozen or unreachable, the socket, which is shut at `transaction_timeout_s`. A thread
+that only connects, or starts the server again, has no socket to shut. A peer that must end leaves
+such threads behind (`stop_within`); what they come to have, they throw away.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 import trio
@@ -95,6 +98,8 @@ class Database:
         self._limiter = trio.CapacityLimiter(config.connections_max)
         self._idle: list[Connection] = []  # used from threads: append, pop and clear are atomic
         self._reviving = threading.Lock()
+        self._calls: set[_Call] = set()
+        self._ends_at = math.inf  # by time.monotonic
         self._closed = False
 
     async def run(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
@@ -137,11 +142,25 @@ class Database:
             try:
                 with call.using(connection):
                     return connection, prepare(connection)
+            except LedgerUnavailable:
+                connection.close()
+                raise
             except psycopg.Error as error:
                 connection.close()
                 raise LedgerUnavailable(sentence(error), definite=True) from error
 
         return await self._in_thread(work)
+
+    def stop_within(self, within_s: float) -> None:
+        """Let no call, of those under way and of later ones, go on for longer than that from now.
+
+        For a peer that must end whatever the server does: a server that is away is not started
+        again any more, and when the time is over each call raises `LedgerUnavailable`, at once.
+        A second call may shorten the time. Returns at once; call it from trio's thread.
+        """
+        self._ends_at = min(self._ends_at, time.monotonic() + within_s)
+        for call in self._calls:
+            call.end_at(self._ends_at)
 
     async def aclose(self) -> None:
         """Close the idle connections now, and those at work when their transactions end."""
@@ -150,25 +169,40 @@ class Database:
             await trio.to_thread.run_sync(self._drop_idle)
 
     async def _in_thread(self, work: Callable[[_Call], T], timeout_s: float | None = None) -> T:
-        """Run `work` in a thread, with a task beside it that shuts its socket when it is late.
+        """Run `work` in a thread, with a task beside it that ends the call when it is late.
 
         Only waiting for a free place can be cancelled. Afterwards there is no checkpoint at which a
         result could get lost: the nursery's end is none as long as no task in it is cancelled from
-        outside, and the shield keeps that from happening.
+        outside, and the shields keep that from happening.
         """
         call = _Call(timeout_s or self.config.transaction_timeout_s)
         late = trio.CancelScope(shield=True)
         failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call.shut_when_late, late)
-            try:
-                result = await trio.to_thread.run_sync(work, call, limiter=self._limiter)
-            except Exception as error:  # carried out of the nursery, which would wrap it in a group
-                failure = error
-            finally:
-                late.cancel()
+        async with self._limiter:
+            if time.monotonic() >= self._ends_at:
+                raise _stopped()
+            self._calls.add(call)
+            call.end_at(self._ends_at)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call.end_when_late, late)
+                try:
+                    with call.thread:
+                        result = await trio.to_thread.run_sync(
+                            # The place is ours already; a thread left behind does not keep it.
+                            work,
+                            call,
+                            limiter=trio.CapacityLimiter(1),
+                            abandon_on_cancel=True,
+                        )
+                except Exception as error:  # carried out of the nursery, which would wrap it
+                    failure = error
+                finally:
+                    self._calls.remove(call)
+                    late.cancel()
         if failure is not None:
             raise failure
+        if call.thread.cancelled_caught:
+            raise _stopped()
         return result
 
     def _transact(self, call: _Call, work: Callable[[Connection], T]) -> T:
@@ -186,10 +220,8 @@ class Database:
             except _AWAY as error:
                 is_dead = connection.closed  # psycopg finds out by itself
                 if call.is_late:
-                    raise LedgerUnavailable(
-                        f"the ledger's database did not answer in {call.timeout_s:g} s",
-                        definite=not committing,
-                    ) from error
+                    self._drop_idle()  # it may be the network, and then they are as dead
+                    raise LedgerUnavailable(call.complaint, definite=not committing) from error
                 if isinstance(error, errors.ReadOnlySqlTransaction):
                     connection.close()  # the server became a standby: find the one that is none
                 if is_dead and not committing and died < REPEATS_MAX:
@@ -221,12 +253,14 @@ class Database:
         try:
             return connect(self.config)
         except LedgerUnavailable:
-            if self._on_unavailable is None:
+            if self._on_unavailable is None or self._ends_at < math.inf:
                 raise
         with self._reviving:  # one thread starts the server again, the others find it there
             try:
                 return connect(self.config)
             except LedgerUnavailable as error:
+                if self._ends_at < math.inf:
+                    raise
                 log.warning("database away", extra={"action": "revive", "error": str(error)})
             try:
                 self._on_unavailable()
@@ -242,42 +276,75 @@ class _LostAgainstAnother(LedgerUnavailable):
 
 
 class _Call:
-    """One use of a connection by a thread, as seen from trio: how long it has taken so far."""
+    """One use of the database by a thread, as seen from trio: how long it may still take.
+
+    Args:
+        timeout_s: For the transaction, once there is a connection; `end_at` bounds all of the call.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self.is_late = False
-        self._lock = (
-            threading.Lock()
-        )  # a descriptor must not be shut after somebody else has got it
+        self.thread = trio.CancelScope(shield=True)
+        self._pause = trio.CancelScope()
+        # Who has the lock finds a thread with a connection or without one, and nothing between.
+        # A descriptor must not be shut after somebody else has got it.
+        self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._since = 0.0
+        self._ends_at = math.inf
+        self._is_done = False
+        self._is_given_up = False
 
     def using(self, connection: Connection) -> _Call:
         with self._lock:
+            if self._is_given_up:
+                raise _stopped()
             self._connection = connection
             self._since = time.monotonic()
         return self
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with self._lock:
             self._connection = None
+            self._is_done = error is None
 
-    async def shut_when_late(self, scope: trio.CancelScope) -> None:
+    def end_at(self, at: float) -> None:
+        """Bound all of the call, by time.monotonic."""
+        self._ends_at = at
+        self._pause.cancel()
+
+    @property
+    def complaint(self) -> str:
+        """Why it was cut."""
+        in_time = (
+            f"in {self.timeout_s:g} s" if self._ends_at == math.inf else "before this peer's end"
+        )
+        return f"the ledger's database did not answer {in_time}"
+
+    async def end_when_late(self, scope: trio.CancelScope) -> None:
+        """Watch over the call from beside it."""
         with scope:
-            left_s = self.timeout_s
-            while left_s > 0:
-                await trio.sleep(left_s)
-                left_s = self._left_s()
-            with self._lock:
-                if self._connection is not None:
-                    self.is_late = True
-                    shut(self._connection)
+            while (left_s := self._end_or_left_s()) > 0:
+                with trio.move_on_after(left_s) as self._pause:
+                    await trio.sleep_forever()
 
-    def _left_s(self) -> float:
+    def _end_or_left_s(self) -> float:
+        """How long it may still take; when that is nothing, it was ended."""
         with self._lock:
-            if self._connection is None:
-                return self.timeout_s
-            return self._since + self.timeout_s - time.monotonic()
+            now = time.monotonic()
+            began = now if self._connection is None else self._since
+            left_s = min(began + self.timeout_s, self._ends_at) - now
+            if left_s <= 0 and self._connection is not None:
+                self.is_late = True
+                shut(self._connection)
+            elif left_s <= 0 and not self._is_done:
+                self._is_given_up = True
+                self.thread.cancel()
+            return left_s
+
+
+def _stopped() -> LedgerUnavailable:
+    return LedgerUnavailable("this peer is stopping and waits no longer", definite=True)

@@ -81,16 +81,28 @@ def show_task(connection: Connection, prefix: str) -> TaskReport:
 
 
 def list_events(
-    connection: Connection, *, task_id: UUID | None, type: str | None, after_id: int, limit: int
+    connection: Connection,
+    *,
+    task_id: UUID | None,
+    type: str | None,
+    after_id: int,
+    limit: int,
+    follow: bool,
 ) -> Sequence[EventRow]:
     """The newest events, or those that follow an id."""
-    values = {"task_id": task_id, "type": type, "after_id": after_id, "limit": limit}
+    values = {
+        "task_id": task_id,
+        "type": type,
+        "after_id": after_id,
+        "limit": limit,
+        "follow": follow,
+    }
     query = QUERIES["list_events_after" if after_id else "list_newest_events"]
     return [event_of(row) for row in connection.execute(query, values)]
 
 
-def retry(connection: Connection, task_id: UUID, reason: str) -> int:
-    """Queue what a person lets start again."""
+def retry(connection: Connection, task_id: UUID, reason: str) -> Sequence[int]:
+    """Queue what a person lets start again, and say which parts are queued now."""
     task = _lock(connection, task_id)
     if task.state not in (TaskState.ESCALATED, TaskState.CANCELLED):
         raise NotAllowed(
@@ -101,7 +113,7 @@ def retry(connection: Connection, task_id: UUID, reason: str) -> int:
     for part in list(task.parts.values()):
         if part.state in resumable:
             task.save(part.resumed())
-    return sum(part.state is PartState.QUEUED for part in task.parts.values())
+    return [part.part for part in task.parts.values() if part.state is PartState.QUEUED]
 
 
 def cancel(connection: Connection, task_id: UUID, reason: str) -> None:

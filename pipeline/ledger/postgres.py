@@ -29,6 +29,10 @@ from pipeline.tasks import (
     TaskState,
 )
 
+FINISH_TIMEOUT_S = 60.0
+"""For a commit, the one transaction whose size is the task's: a day of HLS is 108,000 rows, and
+takes 3 s on two cores. The claim is renewed beside it."""
+
 
 class PostgresLedger:
     """Implements `ClaimLedger`, `TaskDesk` and `Sweep`.
@@ -71,14 +75,20 @@ class PostgresLedger:
         await self._database.run(lambda on: claims.advance(on, claim, record))
 
     async def renew(self, claim: Claim, progress: Progress | None) -> None:
-        """See `ClaimLedger`."""
-        await self._database.run(lambda on: claims.renew(on, self._rules, claim, progress))
+        """See `ClaimLedger`. Cut early, so that the lease outlasts a connection that is dead."""
+        await self._database.run(
+            lambda on: claims.renew(on, self._rules, claim, progress),
+            timeout_s=self._rules.lease_s / 3,
+        )
 
     async def finish(
         self, claim: Claim, products: Sequence[Product], warnings: Sequence[str], record: Record
     ) -> None:
         """See `ClaimLedger`."""
-        await self._database.run(lambda on: claims.finish(on, claim, products, warnings, record))
+        await self._database.run(
+            lambda on: claims.finish(on, claim, products, warnings, record),
+            timeout_s=FINISH_TIMEOUT_S,
+        )
 
     async def release(self, claim: Claim, release: Release, records: Sequence[Record]) -> None:
         """See `ClaimLedger`."""
@@ -97,21 +107,37 @@ class PostgresLedger:
         return await self._database.run(lambda on: desk.show_task(on, prefix))
 
     async def list_events(
-        self, *, task_id: UUID | None, type: str | None, after_id: int, limit: int
+        self,
+        *,
+        task_id: UUID | None,
+        type: str | None,
+        after_id: int,
+        limit: int,
+        follow: bool = False,
     ) -> Sequence[EventRow]:
         """See `TaskDesk`."""
         work: Callable[[Connection], Sequence[EventRow]] = partial(
-            desk.list_events, task_id=task_id, type=type, after_id=after_id, limit=limit
+            desk.list_events,
+            task_id=task_id,
+            type=type,
+            after_id=after_id,
+            limit=limit,
+            follow=follow,
         )
         return await self._database.run(work)
 
-    async def retry(self, task_id: UUID, reason: str) -> int:
+    async def retry(self, task_id: UUID, reason: str) -> Sequence[int]:
         """See `TaskDesk`."""
         return await self._database.run(lambda on: desk.retry(on, task_id, reason))
 
     async def cancel(self, task_id: UUID, reason: str) -> None:
         """See `TaskDesk`."""
         await self._database.run(lambda on: desk.cancel(on, task_id, reason))
+
+    @property
+    def sweep_interval_s(self) -> float:
+        """See `Sweep`."""
+        return self._rules.lease_s * sweep.INTERVAL
 
     async def expire_leases(self) -> Sequence[Expired]:
         """See `Sweep`."""

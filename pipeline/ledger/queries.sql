@@ -118,6 +118,17 @@ ORDER BY claims.lease_expires_at
 LIMIT %(limit)s
 FOR NO KEY UPDATE OF tasks SKIP LOCKED;
 
+-- beat
+-- One row for all peers: a beat after a silence starts the count anew. The clock is read when the row
+-- is locked, so a sweeper that had to wait for another one takes its own waiting for no silence.
+INSERT INTO heartbeat AS last DEFAULT VALUES
+ON CONFLICT (the_only_row) DO UPDATE
+SET beat_at = clock_timestamp(),
+    steady_since = CASE
+        WHEN last.beat_at < clock_timestamp() - make_interval(secs => %(silence_s)s::float8)
+        THEN clock_timestamp() ELSE last.steady_since END
+RETURNING extract(epoch FROM clock_timestamp() - steady_since)::float8 AS steady_s;
+
 -- list_unannounced
 -- Parts that nobody may have been woken for: whoever should have done it has had time enough.
 SELECT parts.task_id, parts.part
@@ -195,12 +206,16 @@ ORDER BY claimed_at, token;
 SELECT at, action, reason, error FROM interventions WHERE task_id = %(task_id)s ORDER BY id;
 
 -- list_newest_events
--- The newest, in the order in which they are told.
+-- The newest, in the order in which they are told. Who goes on to follow may not read past what is
+-- missing, see below.
 SELECT id, at, type, task_id, part, peer_uid, epoch, sequence, container, node, data
 FROM (
     SELECT * FROM events
     WHERE (%(task_id)s::uuid IS NULL OR task_id = %(task_id)s)
       AND (%(type)s::text IS NULL OR type = %(type)s)
+      AND (NOT %(follow)s::boolean
+           OR transaction < pg_snapshot_xmin(pg_current_snapshot())
+           OR recorded_at < statement_timestamp() - interval '1 minute')
     ORDER BY id DESC
     LIMIT %(limit)s
 ) AS newest

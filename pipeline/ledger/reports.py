@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pipeline.errors import NoSuchTask
+from pipeline.errors import BadRequest, NoSuchTask
 from pipeline.ledger.rows import Row, failures_of, from_json
 from pipeline.media.ladder import ladder_from_json
 from pipeline.tasks import (
@@ -20,6 +20,9 @@ from pipeline.tasks import (
 )
 
 _HEXADECIMAL = 32
+
+PREFIX_MIN = 4
+"""Digits. A shell variable that is not set, or a slip of the hand, must not name anybody's task."""
 
 
 def report(task: Row, parts: Sequence[Row], **more: Any) -> TaskReport:
@@ -59,11 +62,18 @@ def id_range(prefix: str) -> tuple[UUID, UUID]:
     """The first and the last id that begin with `prefix`, written with hyphens or without.
 
     Raises:
+        BadRequest: It is too short to mean one task.
         NoSuchTask: No id can begin like that.
     """
     digits = prefix.strip().lower().replace("-", "")
+    if len(digits) < PREFIX_MIN:
+        raise BadRequest(
+            f"an id of at least {PREFIX_MIN} characters is needed; `peerctl tasks` lists them"
+        )
     if len(digits) > _HEXADECIMAL or not set(digits) <= set("0123456789abcdef"):
-        raise NoSuchTask(f"no task has the id {prefix!r}: ids look like 1f0c9a52-…, see the list")
+        raise NoSuchTask(
+            f"no task has the id {prefix!r}: ids look like 1f0c9a52-…; `peerctl tasks` lists them"
+        )
     return UUID(digits.ljust(_HEXADECIMAL, "0")), UUID(digits.ljust(_HEXADECIMAL, "f"))
 
 

@@ -19,10 +19,20 @@ WAKE_UPS_MAX = 1000
 """How many parts one sweep announces."""
 
 
+INTERVAL = 0.2
+"""The part of a lease after which to sweep again: sweeps are the ledger's heartbeat too, and where
+one peer is alone, two that it misses must not look like an outage (`claims.SILENCE`)."""
+
+
 def expire_leases(connection: Connection, rules: Rules) -> Sequence[Expired]:
-    """End the claims whose leases ran out, leaving those that another peer is just looking at."""
+    """End the claims whose leases ran out, leaving those that another peer is just looking at.
+
+    None is ended before the ledger has been there for a whole lease: see `claims.time_to_renew_s`.
+    """
     found = connection.execute(QUERIES["lock_expired"], {"limit": BATCH}).fetchall()
-    expired = []
+    expired: list[Expired] = []
+    if claims.time_to_renew_s(connection, rules) > 0:
+        return expired
     for row in found:
         task = LockedTask.lock(connection, row["task_id"])
         held = lock_claim(connection, row["token"])

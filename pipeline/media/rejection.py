@@ -22,11 +22,17 @@ _CODEC = re.compile(r"Codec \(([^)]+)\) not on whitelist")
 _PIXELS = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 _LIST = re.compile(r"(not on whitelist) '[^']*'")
 _LIST_CUT = re.compile(r"^[\w,-]{200,}'$", re.MULTILINE)
+_PLACE = re.compile(r"(?<![^\s'\"])/(?:[^\n]*?/)?source(?![\w/-]|\.\w)")
+"""The worker's workspaces call their source `source`; directories above may have blanks."""
 
 
 def tidy_log(log: str) -> str:
-    """A log without our own lists of what is allowed, which say nothing to who reads it."""
-    return _LIST_CUT.sub("", _LIST.sub(r"\1", log)).strip()
+    """A log without what says nothing to who reads it.
+
+    That is our own lists of what is allowed, and the place of the source's copy, which is long
+    gone by then: its name alone is left.
+    """
+    return _PLACE.sub("source", _LIST_CUT.sub("", _LIST.sub(r"\1", log))).strip()
 
 
 def explain_unreadable(

@@ -232,7 +232,7 @@ class _Meter:
 
     def show_checking(self) -> None:
         self._frames = self._looked.index.frames
-        self._show("verify", ENCODED_FRACTION, 0.0)
+        self._show("verify", ENCODED_FRACTION, 1.0)
 
     def _show(
         self,

@@ -11,6 +11,11 @@ The same session listens: `NOTIFY` makes its socket readable and trio waits for 
 consumer sleeps. Beside it a look every `LOOK_S` finds the messages of consumers that are gone, for
 which no notification is sent, and one at the time at which the next delayed message is due.
 
+A consumer that does not know what became of a call gives up its session, and with it everything it
+holds: a message whose delivery got lost on the way, or whose end could not be told, would otherwise
+stay with a consumer that lives on and never comes back to it. RabbitMQ does the same with a channel
+that fails. What is delivered twice then finds its part taken, or settled.
+
 `SKIP LOCKED` keeps consumers from waiting for each other. Work goes through the ledger's pool.
 """
 
@@ -92,7 +97,7 @@ class EmbeddedQueue:
             while True:
                 consumer = self._consumer or await self._open()
                 self._look_at = trio.current_time() + LOOK_S
-                taken = await self._run(partial(_take, consumer=consumer.number))
+                taken = await self._take(consumer)
                 # No checkpoint between the result and `return`, so no message is ever forgotten.
                 if isinstance(taken, _Taken):
                     return EmbeddedDelivery(self, taken)
@@ -110,12 +115,9 @@ class EmbeddedQueue:
         return await self._run(work)
 
     async def aclose(self) -> None:
-        """Give back what this consumer holds."""
+        """Give back what this consumer holds. Nobody may be receiving."""
         if self._consumer is not None:
-            connection, self._consumer = self._consumer.connection, None
-            if not connection.closed:
-                trio.lowlevel.notify_closing(connection.fileno())
-            connection.close()
+            self._resign(self._consumer.number)
 
     async def _open(self) -> _Consumer:
         with _translated():
@@ -123,6 +125,23 @@ class EmbeddedQueue:
         # No checkpoint between the result and here, so no connection is ever forgotten.
         self._consumer = _Consumer(number, connection)
         return self._consumer
+
+    async def _take(self, consumer: _Consumer) -> _Taken | float:
+        try:
+            return await self._run(partial(_take, consumer=consumer.number))
+        except QueueUnavailable as error:
+            if not error.definite:  # a message may bear our number, and we do not know which
+                self._resign(consumer.number)
+            raise
+
+    def _resign(self, number: int) -> None:
+        """End a consumer's session, and thereby give back what it holds."""
+        if self._consumer is None or self._consumer.number != number:
+            return
+        connection, self._consumer = self._consumer.connection, None
+        if not connection.closed:
+            trio.lowlevel.notify_closing(connection.fileno())
+        connection.close()
 
     async def _wait_for_news(self, consumer: _Consumer) -> None:
         """Sleep until something was published, the session broke, or it is time to look."""
@@ -132,9 +151,8 @@ class EmbeddedQueue:
                 # What was told does not matter, only that the socket is silent again.
                 for _ in consumer.connection.notifies(timeout=0):
                     pass
-            except psycopg.OperationalError:
-                consumer.connection.close()
-                self._consumer = None
+            except (psycopg.OperationalError, trio.ClosedResourceError):
+                self._resign(consumer.number)
 
     def _look_in(self, delay_s: float) -> None:
         """Look when a message is due; also one that was delayed after the last look."""
@@ -152,7 +170,11 @@ class EmbeddedQueue:
             if notify:
                 connection.execute(_QUERIES["notify"])
 
-        await self._run(work)
+        try:
+            await self._run(work)
+        except QueueUnavailable:
+            self._resign(taken.consumer)
+            raise
 
 
 class EmbeddedDelivery:

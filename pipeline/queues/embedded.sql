@@ -83,5 +83,7 @@ SELECT count(*) FILTER (WHERE dead_at IS NULL AND consumer IS NULL
        count(*) FILTER (WHERE consumer IS NOT NULL) AS unacknowledged,
        count(*) FILTER (WHERE dead_at IS NULL AND consumer IS NULL
                           AND visible_at > now()) AS delayed,
-       count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead
+       count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead,
+       coalesce((array_agg(dead_reason ORDER BY dead_at DESC) FILTER (WHERE dead_at IS NOT NULL))[1],
+                '') AS dead_reason
 FROM queue_messages;

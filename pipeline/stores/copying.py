@@ -27,7 +27,8 @@ class Copy:
         self._source = source
         self._target = target
         self._before = os.fstat(source)
-        self._copied = 0
+        self.copied = 0
+        """Bytes so far."""
 
     def step(self) -> bool:
         """Copy the next bytes; False at the source's end."""
@@ -37,7 +38,7 @@ class Copy:
             if error.errno not in NOT_BY_RANGE:
                 raise
             count = os.sendfile(self._target, self._source, None, STEP_BYTES)
-        self._copied += count
+        self.copied += count
         return count > 0
 
     def finish(self) -> int:
@@ -51,9 +52,9 @@ class Copy:
             self._before.st_size,
             self._before.st_mtime_ns,
         )
-        if not same or self._copied != after.st_size:
+        if not same or self.copied != after.st_size:
             raise SourceChanged
-        return self._copied
+        return self.copied
 
     def close(self) -> None:
         """Give the descriptors back."""

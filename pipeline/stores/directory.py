@@ -17,7 +17,7 @@ from typing import NoReturn, TypeVar
 import trio
 
 from pipeline.errors import BadRequest, PullFailed, PushFailed, StoreUnavailable
-from pipeline.ports import StoredObject
+from pipeline.ports import ReportCopied, StoredObject
 from pipeline.stores.copying import Copy, SourceChanged
 from pipeline.stores.keys import parse_key, parse_prefix
 from pipeline.stores.tree import NoSuchObject, Tree
@@ -48,6 +48,9 @@ PERMANENT = frozenset({"not_a_file", "symbolic_link"})
 class DirectoryStore:
     """An `ObjectStore` in a directory.
 
+    Files and folders get the modes that the process's umask leaves them: who lets others read the
+    outputs (a web server, say) runs the peers with a umask of 022, or 027 and a group.
+
     Args:
         root: The directory.
         create: Make it when it is missing; with false a missing root is a disk that is not
@@ -75,14 +78,17 @@ class DirectoryStore:
                         await self._run(lambda: target.unlink(missing_ok=True))
         return size
 
-    async def push(self, source: Path, key: str, *, give: bool = False) -> None:
+    async def push(
+        self, source: Path, key: str, *, give: bool = False, report: ReportCopied | None = None
+    ) -> None:
         """As the port says. A folder of the same name as the object makes it fail."""
         segments = parse_key(key)
         name = secrets.token_hex(16)
         with _pushing(key):
             try:
                 if not (give and await self._run(lambda: self._tree.link(source, name))):
-                    await self._copy(await self._run(lambda: self._tree.begin_push(source, name)))
+                    copy = await self._run(lambda: self._tree.begin_push(source, name))
+                    await self._copy(copy, report)
                 # In one thread, so that a cancelled call has published it or never will.
                 await self._run(lambda: self._tree.publish(name, segments))
             finally:
@@ -124,10 +130,11 @@ class DirectoryStore:
         with _reaching("sweep"):
             return await self._run(lambda: self._tree.sweep(older_than_s))
 
-    async def _copy(self, copy: Copy) -> int:
+    async def _copy(self, copy: Copy, report: ReportCopied | None = None) -> int:
         try:
             while await self._run(copy.step):
-                pass
+                if report is not None:
+                    await report(copy.copied)
             return await self._run(copy.finish)
         finally:
             # In a thread too: closing a file on a network disk may wait for the network.

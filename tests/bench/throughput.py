@@ -1,8 +1,9 @@
 """A batch of 12 clips by one peer with 2 slots, against the same command lines by `xargs -P2`.
 
 What a peer adds to ffmpeg (claims, copies, checks of what was made, commits) must not be felt. The
-command lines are recorded from a run of the peer, so both arms encode the very same thing; the arm
-of xargs does nothing else. The arms take turns, so that a busy machine is busy for both.
+command lines are recorded from a run of the peer with as many slots (they decide the encoders'
+threads), so both arms encode the very same thing; the arm of xargs does nothing else. Both run at
+the priority that a peer gives to ffmpeg, and take turns, so that a busy machine is busy for both.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SLOTS = 2
 ROUNDS = 2
 SIZE, SECONDS = "1280x720", 8
 GOAL = 0.95
+AS_PEERS_DO = ("nice", "-n", "19", "chrt", "--batch", "0")
 
 
 def measure() -> list[Row]:
@@ -63,7 +65,7 @@ def _record_encode(directory: Path, clip: Path) -> Encode:
     """Let a peer transcode the clip once, and find the call that encoded it."""
     directory.mkdir()
     recorder = Recorder(directory / "bin")
-    with running_peer(directory, slots=1, settings=recorder.settings) as peer:
+    with running_peer(directory, slots=SLOTS, settings=recorder.settings) as peer:
         peer.wait_until_done(peer.submit(clip, "web"))
     (encode,) = recorder.encodes()
     return encode
@@ -83,7 +85,7 @@ def _time_replay(directory: Path, encode: Encode, clip: Path) -> float:
     scripts = [_lay_out(directory / str(number), encode, clip) for number in range(CLIPS)]
     began = time.perf_counter()
     replayed = subprocess.run(
-        ["xargs", f"-P{SLOTS}", "-n1", "sh"],
+        [*AS_PEERS_DO, "xargs", f"-P{SLOTS}", "-n1", "sh"],
         input="\n".join(map(str, scripts)),
         text=True,
         check=False,

@@ -313,6 +313,70 @@ async def test_the_hook_may_start_the_server_again(empty_url: str) -> None:
     assert called == [1]
 
 
+async def test_a_stopping_peer_starts_no_server(empty_url: str) -> None:
+    """A server that is away stays away; and a start that is under way is not waited for."""
+    called = []
+    begun, end = threading.Event(), threading.Event()
+
+    def start() -> None:
+        called.append(1)
+        begun.set()
+        end.wait(10)
+
+    nowhere = psycopg.conninfo.make_conninfo(empty_url, host="/nonexistent")
+    database = Database(DatabaseConfig(conninfo=nowhere), on_unavailable=start)
+
+    async def stop_when_begun() -> None:
+        await trio.to_thread.run_sync(begun.wait)
+        database.stop_within(0.1)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_when_begun)
+            with (
+                pytest.raises(LedgerUnavailable, match="is stopping") as caught,
+                trio.fail_after(2),
+            ):
+                await database.run(numbers)
+        assert caught.value.definite
+    finally:
+        end.set()
+
+    stopping = Database(DatabaseConfig(conninfo=nowhere), on_unavailable=start)
+    stopping.stop_within(10)
+    with pytest.raises(LedgerUnavailable, match="No such file"):
+        await stopping.run(numbers)
+    assert called == [1]
+
+
+async def test_a_stopping_peer_works_until_its_time_is_over(
+    make_database: Callable[..., Database],
+) -> None:
+    """Calls are as good as ever meanwhile; what was committed when it is over is not denied."""
+    database = make_database()
+    database.stop_within(60)
+    await database.run(insert(1))
+    committed = threading.Event()
+    give_back = database._give_back
+
+    def slowly(connection: Connection) -> None:
+        committed.set()
+        time.sleep(0.2)
+        give_back(connection)
+
+    async def stop_when_committed() -> None:
+        await trio.to_thread.run_sync(committed.wait)
+        database.stop_within(0.05)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_give_back", slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_when_committed)
+            await database.run(insert(2))
+    with psycopg.connect(database.config.conninfo) as connection:
+        assert connection.execute("SELECT n FROM t ORDER BY n").fetchall() == [(1,), (2,)]
+
+
 async def test_an_old_server_is_refused(
     make_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:

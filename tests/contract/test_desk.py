@@ -113,8 +113,8 @@ async def test_ids_may_be_abbreviated(
 
     for prefix in ("abcdef03", "ABCDEF03-0", "abcdef030000", str(ids[3]), f" {ids[3].hex} "):
         assert (await ledger.show_task(prefix)).id == ids[3]
-    with pytest.raises(NoSuchTask, match=f"several tasks' ids begin with 'abc': {ids[0]}, .*, …"):
-        await ledger.show_task("abc")
+    with pytest.raises(NoSuchTask, match=f"several tasks' ids begin with 'abcd': {ids[0]}, .*, …"):
+        await ledger.show_task("abcd")
     with pytest.raises(NoSuchTask, match="no task's id begins with 'abcd0'"):
         await ledger.show_task("abcd0")
     with pytest.raises(NoSuchTask, match="ids look like"):
@@ -128,7 +128,7 @@ async def test_retry_starts_afresh_and_keeps_the_cause(
     peer = make_peer("ada")
     await ledger.release(await peer.take(ledger, task_id), ESCALATE, [])
 
-    assert await ledger.retry(task_id, "the store is back") == 1
+    assert await ledger.retry(task_id, "the store is back") == [0]
 
     report = await ledger.show_task(str(task_id))
     assert (report.state, report.failures, report.error) == (TaskState.QUEUED, {}, None)
@@ -173,7 +173,7 @@ async def test_cancel_takes_the_claim_away(
     report = await ledger.show_task(str(task_id))
     assert (report.state, report.holder) == (TaskState.CANCELLED, None)
     assert [each.action for each in report.interventions] == ["cancel"]
-    assert await ledger.retry(task_id, "it was the right one") == 1
+    assert await ledger.retry(task_id, "it was the right one") == [0]
 
 
 async def test_events_are_filtered_and_followed(
@@ -251,7 +251,7 @@ async def test_a_stopped_task_stops_all_its_parts(
     assert refused.why == "its task is escalated"
     assert await ledger.unannounced(0.0) == []
 
-    assert await ledger.retry(task_id, "go") == 2
+    assert await ledger.retry(task_id, "go") == [0, 1]
     assert sorted(await ledger.unannounced(0.0)) == [(task_id, 0), (task_id, 1)]
     claims = [
         await ledger.claim(task_id, part, peer.holder, uuid4(), peer.received(task_id))
@@ -262,3 +262,19 @@ async def test_a_stopped_task_stops_all_its_parts(
         await ledger.finish(claim, [PRODUCT], [], peer.finished(task_id))
     report = await ledger.show_task(str(task_id))
     assert (report.state, len(report.outputs)) == (TaskState.DONE, 2)
+
+
+async def test_retry_names_the_parts_that_wait(
+    ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer, ledger_url: str
+) -> None:
+    """Where one of three parts is done, somebody must be woken for the others, by their numbers."""
+    with psycopg.connect(ledger_url) as connection:
+        for part in (1, 2):
+            connection.execute("INSERT INTO parts VALUES (%s, %s, 'whole')", (task_id, part))
+    peer = make_peer("ada")
+    await ledger.finish(await peer.take(ledger, task_id), [PRODUCT], [], peer.finished(task_id))
+    claim = await ledger.claim(task_id, 1, peer.holder, uuid4(), peer.received(task_id))
+    assert isinstance(claim, Claim)
+    await ledger.release(claim, ESCALATE, [])
+
+    assert await ledger.retry(task_id, "go") == [1, 2]

@@ -303,3 +303,28 @@ async def test_missed_event(
         slow.stamp.peer_uid,
         peer.holder.peer_uid,
     ]
+
+
+async def test_missed_event_at_the_first_look(
+    ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer, transaction: OpenTransaction
+) -> None:
+    """Who begins to follow does not overtake it either; who only looks sees all there is."""
+
+    async def look(after_id: int = 0, *, follow: bool) -> list[tuple[int, str]]:
+        found = await ledger.list_events(
+            task_id=None, type=None, after_id=after_id, limit=10, follow=follow
+        )
+        return [(event.id, event.peer_uid) for event in found]
+
+    quick, slow = make_peer("quick"), make_peer("slow")
+    await ledger.record([pulled(quick, task_id)])
+    with transaction.connection.transaction():
+        write_events(transaction.connection, [pulled(slow, task_id)])
+        await ledger.record([pulled(quick, task_id)])
+        followed = await look(follow=True)
+        assert len(await look(follow=False)) == 2
+    followed += await look(followed[-1][0], follow=True)
+
+    assert followed == await look(follow=False)
+    names = {quick.holder.peer_uid: "quick", slow.holder.peer_uid: "slow"}
+    assert [names[peer_uid] for _, peer_uid in followed] == ["quick", "slow", "quick"]

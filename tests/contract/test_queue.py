@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import trio
 
-from pipeline.errors import QueueUnavailable
+from pipeline.errors import LedgerUnavailable, QueueUnavailable
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ports import Delivery, Depth, TaskQueue
 from pipeline.queues.embedded import LOOK_S, EmbeddedQueue
@@ -226,8 +226,20 @@ async def test_dead_letters_stay_aside(place: Place) -> None:
     delivery = await within(2, queue.receive)
     await delivery.dead_letter("the message is not \0 JSON")
     await delivery.put_back(0.0)
-    assert await queue.depth() == Depth(ready=0, unacknowledged=0, delayed=0, dead=1)
+    depth = await queue.depth()
+    assert (depth.ready, depth.unacknowledged, depth.delayed, depth.dead) == (0, 0, 0, 1)
+    assert "JSON" in depth.dead_reason
     await nothing_comes(place.connect())
+
+
+async def test_the_newest_dead_letters_reason_is_told(place: Place) -> None:
+    """A person looks at it first; without any there is no reason."""
+    queue = place.connect()
+    assert (await queue.depth()).dead_reason == ""
+    for reason in ("an older one", "the newest"):
+        await queue.publish(b"x")
+        await (await within(2, queue.receive)).dead_letter(reason)
+    assert (await queue.depth()).dead_reason == "the newest"
 
 
 async def test_a_cancelled_receive_takes_nothing(queue: Consumer) -> None:
@@ -310,6 +322,100 @@ async def test_a_killed_consumer_gives_back(place: Place) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def lose_an_answer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let the next call to the database do its work, and fail all the same."""
+    lost: list[bool] = []
+    run = database.run
+
+    async def lossy(work: Callable[..., object]) -> object:
+        result = await run(work)
+        if lost:
+            lost.clear()
+            raise LedgerUnavailable("the connection was cut at COMMIT", definite=False)
+        return result
+
+    monkeypatch.setattr(database, "run", lossy)
+    return lambda: lost.append(True)
+
+
+async def test_a_delivery_that_gets_lost(
+    database: Database, place: Place, lose_an_answer: Callable[[], None]
+) -> None:
+    """A message that was taken, though the answer never came, goes to somebody, soon."""
+    queue, other = EmbeddedQueue(database), place.connect()
+    await queue.publish(b"lost")
+    await queue.publish(b"next")
+    lose_an_answer()
+    with pytest.raises(QueueUnavailable):
+        await within(2, queue.receive)
+
+    bodies = {(await within(2, each.receive)).body for each in (queue, other)}
+
+    assert bodies == {b"lost", b"next"}
+    await queue.aclose()
+
+
+@pytest.mark.parametrize("ending", ["ack", "put_back", "dead_letter"])
+async def test_an_ending_that_fails(
+    database: Database, place: Place, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """What cannot be ended is not stranded with a consumer that lives on; others get it again."""
+    queue, other = EmbeddedQueue(database), place.connect()
+    await queue.publish(b"x")
+    delivery = await within(2, queue.receive)
+    endings: dict[str, Callable[[], Awaitable[None]]] = {
+        "ack": delivery.ack,
+        "put_back": lambda: delivery.put_back(0.0),
+        "dead_letter": lambda: delivery.dead_letter("no"),
+    }
+
+    async def away(_: object) -> None:
+        raise LedgerUnavailable("too many clients already", definite=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "run", away)
+        with pytest.raises(QueueUnavailable):
+            await endings[ending]()
+
+    again = await within(2, other.receive)
+    assert (again.body, again.redelivered) == (b"x", True)
+    await again.ack()
+    await nothing_comes(queue)  # it is a consumer still, of another number
+    await queue.publish(b"y")
+    assert (await within(2, queue.receive)).body == b"y"
+    await queue.aclose()
+
+
+async def test_an_ending_that_fails_beside_a_receiver(
+    database: Database, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot that waits for a message does not suffer when another one's ending fails."""
+    queue, publishing = EmbeddedQueue(database), place.connect()
+    await queue.publish(b"x")
+    delivery = await within(2, queue.receive)
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        while b"y" not in got:
+            got.append((await queue.receive()).body)
+
+    async def away(_: object) -> None:
+        raise LedgerUnavailable("too many clients already", definite=True)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await trio.sleep(0.1)  # it must wait at the session: only time tells
+            with monkeypatch.context() as patch:
+                patch.setattr(database, "run", away)
+                with pytest.raises(QueueUnavailable):
+                    await delivery.ack()
+            await publishing.publish(b"y")
+    assert set(got) == {b"x", b"y"}
+    await queue.aclose()
 
 
 @pytest.fixture

@@ -254,6 +254,22 @@ async def test_a_cancelled_push_leaves_nothing(
     assert step > 2
 
 
+async def test_a_push_tells_how_far_it_is(
+    store: ObjectStore, make_file: Callable[[bytes], Path]
+) -> None:
+    """Whoever waits for a long copy sees it grow, up to the file's size, and never fall."""
+    told: list[int] = []
+
+    async def report(copied: int) -> None:
+        told.append(copied)
+
+    await store.push(make_file(b"x" * (2 * STEP_BYTES + 1)), "film", report=report)
+
+    assert len(told) >= 3
+    assert told == sorted(told)
+    assert (0 < told[0] < told[-1], told[-1]) == (True, 2 * STEP_BYTES + 1)
+
+
 async def test_a_cancelled_pull_leaves_nothing(
     store: ObjectStore, make_file: Callable[[bytes], Path], tmp_path: Path
 ) -> None:

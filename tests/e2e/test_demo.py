@@ -29,6 +29,7 @@ import pytest
 from peer.client import find_peer
 from peer.errors import NoPeer, PeerError
 from peer.paths import Places
+from pipeline.media.tools import Tools, find_tools
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +39,18 @@ GONE_WITHIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a small picture with a sound; long enough to be in the middle of."""
     path = tmp_path_factory.mktemp("clip") / "tiny.mp4"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"]
+    command = [
+        str(tools.ffmpeg),
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=25",
+    ]
     command += ["-f", "lavfi", "-i", "sine", "-t", "2", "-c:v", "libx264", "-preset", "ultrafast"]
     command += ["-pix_fmt", "yuv420p", "-c:a", "aac", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -49,10 +58,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def long_clip(clip: Path) -> Path:
+def long_clip(tools: Tools, clip: Path) -> Path:
     """The same clip a thousand times over: nobody sees the end of its encode in these tests."""
     path = clip.with_name("long.mp4")
-    command = ["ffmpeg", "-v", "error", "-stream_loop", "1000", "-i", str(clip), "-c", "copy"]
+    command = [
+        str(tools.ffmpeg),
+        "-v",
+        "error",
+        "-stream_loop",
+        "1000",
+        "-i",
+        str(clip),
+        "-c",
+        "copy",
+    ]
     subprocess.run([*command, str(path)], check=True, stdin=subprocess.DEVNULL)
     return path
 
@@ -148,7 +167,7 @@ def _check_outputs(text: str, data_dir: Path) -> None:
         (place,) = re.findall(rf"\b{width}x{height} .* (/\S+/{height}p\.mp4)", text)
         assert Path(place).is_relative_to(data_dir)
         probe = subprocess.run(
-            ["ffprobe", "-v", "error", "-of", "json", "-show_streams", place],
+            [find_tools().ffprobe, "-v", "error", "-of", "json", "-show_streams", place],
             capture_output=True,
             check=True,
         )
@@ -174,10 +193,12 @@ def test_from_start_to_end(clip: Path, data_dir: Path) -> None:
     assert not _left(data_dir)
     assert "\x1b" not in demo.stdout
     for name in ("demo-1", "demo-2", "demo-3"):
-        assert f"{name}: working" in demo.stdout
+        assert f"{name}: ready" in demo.stdout
         assert f"{name}: stopped" in demo.stdout
     assert re.search(r"^done in 0:\d\d: \d+ files, ", demo.stdout, re.MULTILINE)
     _check_outputs(demo.stdout, data_dir)
+    kept = rf"kept in {data_dir} \([\d.]+ MB\); remove it when you like"
+    assert re.fullmatch(kept, demo.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -197,12 +218,14 @@ def test_stopping(
     )
     assert second.returncode == 1
     assert f"another demo is running in {data_dir}" in second.stderr
+    assert second.stdout == ""
     assert demo.poll() is None
     demo.send_signal(number)
     output, _ = demo.communicate(timeout=GONE_WITHIN_S)
     assert demo.returncode == 128 + number, output
     assert not _left(data_dir)
     assert "Traceback" not in output
+    assert output.endswith(": cancelled\nstopped; nothing was made\n")
 
 
 def test_killed(
@@ -211,6 +234,7 @@ def test_killed(
     """Peers, server and ffmpeg do not outlive a demo that is killed, and the next demo works."""
     begin(long_clip).kill()
     assert _wait(lambda: not _left(data_dir)), _left(data_dir)
+    (killed,) = (data_dir / "demo.tasks").read_text().split()
     demo = subprocess.run(
         _command(clip, "--ladder", LADDER, "--data-dir", data_dir),
         capture_output=True,
@@ -221,6 +245,7 @@ def test_killed(
     assert demo.returncode == 0, demo.stdout
     assert "long.mp4" not in demo.stdout
     _check_outputs(demo.stdout, data_dir)
+    assert killed not in (data_dir / "demo.tasks").read_text()
 
 
 def test_a_peer_that_does_not_start_is_shown(clip: Path, tmp_path: Path) -> None:
@@ -322,7 +347,7 @@ def test_on_a_terminal(clip: Path, data_dir: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     drawn = [line for line in plain.replace("\r", "\n").split("\n") if line[:1] in "╭│╰"]
     assert max(map(len, drawn)) <= 80
-    for words in ("peers", "demo-1", "working", "tiny.mp4", "180p", "90p", "done in 0:"):
+    for words in ("peers", "demo-1", "ready", "working", "tiny.mp4", "180p", "90p", "done in 0:"):
         assert words in plain
     with pytest.raises(NoPeer):
         find_peer(Places(data_dir), socket_path=None, name=None)

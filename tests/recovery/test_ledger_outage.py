@@ -1,17 +1,19 @@
-"""The ledger's server is killed under load: peers wait, it is started again, nothing is lost."""
+"""The ledger's server is killed or frozen: peers wait, it comes back, and nothing is lost."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
+import psutil
 import pytest
 import trio
 
@@ -25,12 +27,15 @@ from pipeline.events import (
     VideoTranscoded,
     WorkloadProcessingStarted,
 )
+from pipeline.ledger.claims import Rules
+from pipeline.ledger.connections import Connection
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.messages import WakeUp, decode_untrusted, encode
 from pipeline.ports import Depth, Submission
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.sweeper import Sweeper
 from pipeline.tasks import STEP_EVENTS, Busy, Claim, Holder, Product, ProductKind, TaskState
 
 T = TypeVar("T")
@@ -40,6 +45,7 @@ PEERS = 4
 KILL_AT = (5, 12, 19)
 RECOVERY_S = 5.0
 EMPTY = Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
+LEASE_S = 1.5
 PRODUCT = Product(kind=ProductKind.POSTER, name="poster.jpg", size=1)
 
 
@@ -75,6 +81,20 @@ class Server:
         except ProcessLookupError:
             return False
         return True
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """As a machine that sleeps: everything is there, and nothing answers."""
+        postmaster = psutil.Process(int(self._pid_file.read_text().split()[0]))
+        postmaster.suspend()
+        processes = [postmaster, *postmaster.children()]
+        for process in processes[1:]:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
 
 @pytest.fixture
@@ -264,3 +284,150 @@ async def test_nothing_is_lost_or_doubled(
         assert [output.name for output in report.outputs] == ["poster.jpg"]
         events = await ledger.list_events(task_id=task_id, type=None, after_id=0, limit=100)
         assert [event.type for event in events] == list(STEP_EVENTS.values())
+
+
+@contextmanager
+def away_killed(server: Server) -> Iterator[None]:
+    server.kill()
+    yield
+    server.embedded.ensure()
+
+
+@contextmanager
+def away_frozen(server: Server) -> Iterator[None]:
+    with server.frozen():
+        yield
+
+
+@contextmanager
+def away_unreachable(_: Server) -> Iterator[None]:
+    async def run(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("no route to host", definite=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "run", run)
+        yield
+
+
+@pytest.mark.parametrize("away", [away_killed, away_frozen, away_unreachable])
+async def test_an_outage_longer_than_a_lease(
+    server: Server,
+    database: Database,
+    rules: Rules,
+    make_peer: MakePeer,
+    make_submission: Callable[[], Submission],
+    away: Callable[[Server], AbstractContextManager[None]],
+) -> None:
+    """Holders get the time to renew before anybody takes over; the silent are found afterwards."""
+    ledger = PostgresLedger(database, lease_s=LEASE_S, expiry=rules.expiry, recorder=rules.recorder)
+    queue = EmbeddedQueue(database)
+    await ledger.prepare()
+    submission = make_submission()
+    task_id = submission.task_id
+    await ledger.submit(submission)
+    ada, bob = make_peer("ada"), make_peer("bob")
+    claim = await ledger.claim(task_id, 0, ada.holder, uuid4(), ada.received(task_id))
+    assert isinstance(claim, Claim)
+
+    async with trio.open_nursery() as sweeping:
+        sweeping.start_soon(Sweeper(sweep=ledger, queue=queue, rng=random.Random(0)).run)
+        began = trio.current_time()
+        while trio.current_time() < began + 1.2 * LEASE_S:  # nothing is odd about this ledger
+            await ledger.renew(claim, None)
+            await trio.sleep(LEASE_S / 5)
+        with away(server):
+            await trio.sleep(1.2 * LEASE_S)
+
+        assert await patiently(ledger.expire_leases) == []
+        answer = await patiently(
+            lambda: ledger.claim(task_id, 0, bob.holder, uuid4(), bob.received(task_id))
+        )
+        assert isinstance(answer, Busy)
+        assert answer.why == "the ledger was away, and peer ada may renew its lease now"
+        await patiently(lambda: ledger.renew(claim, None))
+        report = await ledger.show_task(str(task_id))
+        assert (report.holder, dict(report.failures)) == ("ada", {})
+
+        with trio.fail_after(3 * LEASE_S):  # ada says no more
+            while report.holder is not None:
+                await trio.sleep(LEASE_S / 20)
+                report = await patiently(lambda: ledger.show_task(str(task_id)))
+        assert dict(report.failures) == {"crash": 1}
+        sweeping.cancel_scope.cancel()
+    await queue.aclose()
+
+
+async def test_a_claim_outlives_connections_that_are_half_dead(
+    server: Server,
+    database: Database,
+    rules: Rules,
+    make_peer: MakePeer,
+    make_submission: Callable[[], Submission],
+) -> None:
+    """When no connection of the pool is answered any more, the lease is renewed on a new one."""
+    ledger = PostgresLedger(database, lease_s=LEASE_S, expiry=rules.expiry, recorder=rules.recorder)
+    await ledger.prepare()
+    submission = make_submission()
+    await ledger.submit(submission)
+    ada = make_peer("ada")
+    received = ada.received(submission.task_id)
+    claim = await ledger.claim(submission.task_id, 0, ada.holder, uuid4(), received)
+    assert isinstance(claim, Claim)
+    pids: set[int] = set()
+
+    def note_pid(connection: Connection) -> None:
+        connection.execute("SELECT pg_sleep(0.1)")  # so that each call has one of its own
+        pids.add(connection.info.backend_pid)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(database.config.connections_max):
+            nursery.start_soon(database.run, note_pid)
+    await ledger.renew(claim, None)
+    sessions = [psutil.Process(pid) for pid in pids]
+    for session in sessions:
+        session.suspend()
+    try:
+        with trio.fail_after(LEASE_S):
+            await patiently(lambda: ledger.renew(claim, None))
+    finally:
+        for session in sessions:
+            session.resume()
+    assert len(pids) == database.config.connections_max
+
+
+async def test_a_peer_that_must_end_does_not_wait_for_a_frozen_server(server: Server) -> None:
+    """Calls at work, calls that connect and calls that wait for their turn all end in time."""
+    database = Database(
+        DatabaseConfig(conninfo=server.conninfo, connections_max=2),
+        on_unavailable=server.embedded.ensure,
+    )
+
+    def ask(connection: Connection) -> None:
+        connection.execute("SELECT 1")
+
+    await database.run(ask)  # leaves one connection
+    errors: list[LedgerUnavailable] = []
+
+    async def call() -> None:
+        with pytest.raises(LedgerUnavailable) as caught:
+            await database.run(ask)
+        errors.append(caught.value)
+
+    with server.frozen():
+        with trio.fail_after(1.5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(call)
+                await trio.sleep(0.3)  # let them get as far as they can
+                assert not errors
+                database.stop_within(0.3)
+        with trio.fail_after(0.1):
+            await call()
+        with trio.fail_after(0.5):
+            await database.aclose()
+
+    assert [error.definite for error in errors] == [True] * 4
+    assert sorted(error.message for error in errors) == [
+        "the ledger's database did not answer before this peer's end",
+        *["this peer is stopping and waits no longer"] * 3,
+    ]

@@ -24,6 +24,7 @@ import pytest
 from peer.client import Peer, find_peer
 from peer.errors import PeerError
 from peer.paths import Places
+from pipeline.media.tools import Tools, find_tools
 
 pytestmark = pytest.mark.slow
 
@@ -171,16 +172,15 @@ def machine() -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip that takes some seconds to encode, so that there is a middle to be killed in."""
     clip = tmp_path_factory.mktemp("clips") / "clip.mp4"
     video = "testsrc2=size=960x540:rate=30:duration=40,noise=alls=20:allf=t"
     sound = "sine=frequency=440:duration=40"
     arguments = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", sound]
     encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments, *encoding, str(clip)], check=True
-    )
+    command = [str(tools.ffmpeg), "-v", "error", "-nostdin", "-y", *arguments, *encoding]
+    subprocess.run([*command, str(clip)], check=True)
     return clip
 
 
@@ -195,7 +195,7 @@ def outputs_are_whole(machine: Machine, task: dict[str, Any]) -> None:
     for rendition in renditions:
         counted = subprocess.run(
             [
-                "ffprobe",
+                str(find_tools().ffprobe),
                 "-v",
                 "error",
                 "-select_streams",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 import pytest
 from click.testing import CliRunner, Result
@@ -211,22 +213,74 @@ def test_submit_hands_over_an_absolute_path(
     run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
 ) -> None:
     """The peer has another working directory; everything a person chose arrives."""
-    task_id = samples["task_id"]
-    peer = start_peer({"submit": ok({"task_id": task_id}, {"copied": 5, "size": 5})})
-    assert run("submit", video).stdout == f"{task_id}\n"
+    peer = start_peer({"submit": ok({"task_id": "any"}, {"copied": 5, "size": 5})})
+    result = run("submit", video)
+    first = result.stdout.strip()
+    assert UUID(first)
     assert peer.requests[-1]["arguments"] == {
+        "task_id": first,
         "path": str(video),
         "ladder": "web",
         "strictness": "strict",
     }
     result = run("submit", video, "--ladder", "hls", "--lenient", "--attempts-max", "2", "--json")
-    assert json.loads(result.stdout) == {"task_id": task_id}
+    second = json.loads(result.stdout)["task_id"]
+    assert second != first
     assert peer.requests[-1]["arguments"] == {
+        "task_id": second,
         "path": str(video),
         "ladder": "hls",
         "strictness": "lenient",
         "attempts_max": 2,
     }
+
+
+def test_submit_outlives_the_peer(run: Run, start_peer: StartPeer, video: Path) -> None:
+    """When the peer dies in the middle of the copy, the same task is handed in once more."""
+    asked: list[str] = []
+
+    def submit(arguments: dict[str, Any]) -> Any:
+        asked.append(arguments["task_id"])
+        whole = ok({"task_id": asked[0]}, {"copied": 5, "size": 5})
+        return whole[:1] if len(asked) == 1 else whole
+
+    start_peer({"submit": submit})
+    result = run("submit", video)
+    assert (result.exit_code, result.stdout) == (0, f"{asked[0]}\n")
+    assert asked == [asked[0]] * 2
+
+
+def test_a_refused_submit_is_not_repeated(run: Run, start_peer: StartPeer, video: Path) -> None:
+    """A no is an answer."""
+    peer = start_peer({"submit": refused("failed")})
+    assert run("submit", video).exit_code == 1
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_all_outputs_are_asked_for(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], as_json: list[str]
+) -> None:
+    """Segments are told as a sum, and one by one only to those who want them."""
+    segment = {"rendition": "720p", "files": 2, "size": 9, "media": {}, "url": "/data/hls/"}
+    files = [samples["output"] | {"kind": "segment", "name": f"{n}.m4s"} for n in range(3)]
+    start_peer(
+        {
+            "task": ok(samples["task"](segments=[segment])),
+            "outputs": ok({"files": 3}, files[:2], files[2:]),
+        }
+    )
+    summed, whole = run("task", "3f", *as_json), run("task", "3f", "--all-outputs", *as_json)
+    assert (summed.exit_code, whole.exit_code) == (0, 0)
+    if as_json:
+        assert json.loads(summed.stdout)["segments"] == [segment]
+        assert json.loads(whole.stdout)["outputs"] == files
+        assert json.loads(whole.stdout)["segments"] == []
+    else:
+        assert "in 2 files" in summed.stdout
+        assert "2.m4s" not in summed.stdout
+        assert "2.m4s" in whole.stdout
+        assert "in 2 files" not in whole.stdout
 
 
 def watched(samples: Mapping[str, Any], **end: Any) -> dict[str, Any]:
@@ -245,7 +299,9 @@ def test_wait_until_done(
     run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
 ) -> None:
     """`--wait` tells of the progress in lines, lists the outputs with their places, and ends 0."""
-    start_peer(watched(samples, outputs=[samples["output"]], warnings=["3 frames are damaged"]))
+    peer = start_peer(
+        watched(samples, outputs=[samples["output"]], warnings=["3 frames are damaged"])
+    )
     result = run("submit", video, "--wait")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -253,7 +309,7 @@ def test_wait_until_done(
         "holiday.mp4: 45 % transcode, 450/1000 frames, 2.1x, 0:12 left "
         "(720p 45 %, 480p 45 %) on demo-1",
         "holiday.mp4: done",
-        f"done {samples['task_id']}",
+        f"done {peer.requests[0]['arguments']['task_id']}",
         "warning: 3 frames are damaged",
         f"  720p.mp4  1280x720 h264  3.4 MB  {samples['output']['url']}",
     ]
@@ -296,7 +352,7 @@ def test_wait_outlives_the_peer(
 
     start_peer(script | {"watch": watch})
     assert run("submit", video, "--wait").exit_code == 0
-    assert asked == [{"id": samples["task_id"]}] * 2
+    assert asked == [asked[0]] * 2
 
 
 def test_ctrl_c_leaves_the_task_alone(
@@ -330,7 +386,7 @@ def test_ctrl_c_leaves_the_task_alone(
         waiting.kill()
         waiting.communicate()
     assert waiting.returncode == 130
-    assert errors == "The task goes on. Look at it: peerctl task 3f2a1b2c\n"
+    assert re.fullmatch("The task goes on. Look at it: peerctl task [0-9a-f]{8}\n", errors)
 
 
 def test_an_incompatible_peer_is_said(run: Run, start_peer: StartPeer) -> None:

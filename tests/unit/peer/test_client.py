@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from peer import client
 from peer.client import Peer, find_peer
 from peer.errors import BadAnswer, CommandFailed, NoPeer
 from peer.paths import Places
@@ -67,6 +69,33 @@ def test_nonsense_is_said(start_peer: StartPeer, lines: list[Any], sentence: str
     peer = start_peer({"tasks": lines})
     with pytest.raises(BadAnswer, match=sentence):
         Peer(peer.socket_path).ask("tasks")
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [(b'{"ok": true', "a line that breaks off"), (b"x" * 100, "a line that is too long")],
+)
+def test_a_line_without_an_end_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes, sentence: str
+) -> None:
+    """What is cut is not taken for nonsense: the sentence says what happened to the line."""
+    monkeypatch.setattr(client, "LINE_BYTES_MAX", 100)
+    path = tmp_path / "s"
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(sent)
+
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(BadAnswer, match=sentence):
+            Peer(path).ask("task")
+        answering.join()
 
 
 def test_a_stream_cut_short_is_said(start_peer: StartPeer) -> None:

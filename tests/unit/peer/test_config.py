@@ -234,3 +234,12 @@ def test_relative_paths(read: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_other_variables_are_left_alone(read: Load) -> None:
     """Only names that begin with GRAPEVINE_ are ours."""
     assert read(environment={"GRAPE": "1", "PEER_SLOTS": "9", "XGRAPEVINE_X": "1"}).peer.slots >= 1
+
+
+@pytest.mark.parametrize("lease_s", ["3", "4.5", "15", "60", "3600"])
+def test_no_call_outlasts_the_lease(read: Load, lease_s: str) -> None:
+    """Whatever the lease is: a call that hangs is cut while there is time to renew on another."""
+    ledger = read(flags={"ledger.lease_s": lease_s}).ledger
+    assert 0 < ledger.statement_timeout_s <= ledger.transaction_timeout_s
+    assert ledger.transaction_timeout_s + ledger.lease_s / 5 < ledger.lease_s
+    assert 2 <= ledger.connect_timeout_s <= max(2, ledger.lease_s / 3)

@@ -10,17 +10,16 @@ import pytest
 from rich.console import Console, RenderableType
 
 from peer.demo.view import Picture, Report, Scene, picture
-from peer.protocol import Check, PeerStatus, ShownOutput, ShownTask
+from peer.protocol import Check, PeerStatus, ShownOutput, ShownSegments, ShownTask
 from peer.screen.console import THEME, make_console
 from peer.screen.live import Bars, Lines, progress_line, watcher
 from peer.screen.page import escalations_list, output_lines, task_page
 from peer.screen.tables import PeerRow, checks_table, event_line, peers_table, tasks_table
 from pipeline.ports import EventRow
-from pipeline.tasks import TaskReport
 
 NOW = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
 Draw = Callable[..., str]
-Make = Callable[..., TaskReport]
+Make = Callable[..., ShownTask]
 
 
 def draw(*parts: RenderableType, width: int = 80, soft: bool = False) -> str:
@@ -36,14 +35,14 @@ def draw(*parts: RenderableType, width: int = 80, soft: bool = False) -> str:
 def make(samples: Mapping[str, Any]) -> Make:
     """Make a task report with some changes."""
 
-    def make(**changes: Any) -> TaskReport:
-        return msgspec.convert(samples["task"](**changes), TaskReport)
+    def make(**changes: Any) -> ShownTask:
+        return msgspec.convert(samples["task"](**changes), ShownTask)
 
     return make
 
 
 @pytest.fixture
-def many(make: Make, samples: Mapping[str, Any]) -> list[TaskReport]:
+def many(make: Make, samples: Mapping[str, Any]) -> list[ShownTask]:
     """A task in each state, one of them with a very long name."""
     failure = samples["failure"]
     return [
@@ -66,7 +65,7 @@ def many(make: Make, samples: Mapping[str, Any]) -> list[TaskReport]:
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_tasks_fit_the_terminal(many: list[TaskReport], width: int) -> None:
+def test_tasks_fit_the_terminal(many: list[ShownTask], width: int) -> None:
     """Every task is one row that is not wider than the terminal, and errors are one line each."""
     lines = draw(tasks_table(many, NOW, width, fill=True), width=width).splitlines()
     assert len(lines) == 1 + len(many) + 1 + 2
@@ -76,7 +75,7 @@ def test_tasks_fit_the_terminal(many: list[TaskReport], width: int) -> None:
     assert lines[-1].startswith("40000000 The source is cut short.")
 
 
-def test_task_rows_say_where_each_stands(many: list[TaskReport]) -> None:
+def test_task_rows_say_where_each_stands(many: list[ShownTask]) -> None:
     """Progress and time left while it runs, the wait before another attempt, full when done."""
     rows = draw(tasks_table(many, NOW, 120, fill=True), width=120).splitlines()[1:]
     expected = [
@@ -91,7 +90,7 @@ def test_task_rows_say_where_each_stands(many: list[TaskReport]) -> None:
         assert all(word in row for word in words), row
 
 
-def test_a_pipe_gets_whole_rows(many: list[TaskReport], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_whole_rows(many: list[ShownTask], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no terminal ends the row, nothing is cut, nothing is padded, nothing is coloured."""
     stream = io.StringIO()
     console = make_console(stream)
@@ -180,29 +179,69 @@ def test_places_can_be_copied(samples: Mapping[str, Any]) -> None:
         shown(samples["output"], name=name, url=f"{directory}/{name}", media={"height": height})
         for name, height in (("360p.mp4", 360), ("720p.mp4", 720), ("1080p.mp4", 1080))
     ]
-    wide = [str(line) for line in output_lines(outputs, 160)]
+    wide = [str(line) for line in output_lines(outputs, [], 160)]
     assert [line.split()[-1] for line in wide] == [output.url for output in reversed(outputs)]
-    narrow = [str(line) for line in output_lines(outputs, 80)]
-    assert narrow[0].strip() == f"{directory}/"
+    narrow = [str(line) for line in output_lines(outputs, [], 80)]
+    assert narrow[0] == f"{directory}/"
     assert [line.split()[0] for line in narrow[1:]] == ["1080p.mp4", "720p.mp4", "360p.mp4"]
-    assert output_lines([], 80) == []
+    assert output_lines([], [], 80) == []
 
 
 def test_segments_are_one_row(samples: Mapping[str, Any]) -> None:
     """Ten thousand segments are a rendition's one row, with their number and their size."""
-    segments = [
-        shown(
-            samples["output"], kind="segment", name=f"hls/720p/{n}.m4s", url=f"/s/hls/720p/{n}.m4s"
-        )
-        for n in range(30)
-    ]
-    master = shown(samples["output"], kind="playlist", name="hls/master.m3u8", rendition="")
-    lines = [str(line) for line in output_lines([master, *segments], 200)]
+    segments = ShownSegments(
+        rendition="720p", files=30, size=102_000_000, media={}, url="/s/hls/720p/"
+    )
+    master = shown(
+        samples["output"],
+        kind="playlist",
+        name="hls/master.m3u8",
+        rendition="",
+        url="/s/hls/master.m3u8",
+    )
+    lines = [str(line) for line in output_lines([master], [segments], 200)]
     assert len(lines) == 2
-    assert "720p/" in lines[1]
+    assert "  hls/720p/  " in lines[1]
     assert "in 30 files" in lines[1]
     assert "102 MB" in lines[1]
     assert lines[1].endswith("/s/hls/720p/")
+
+
+def test_hls_is_listed_in_one_order(samples: Mapping[str, Any]) -> None:
+    """The master first, then playlists and segments alike: the largest first, sound last."""
+    heights: dict[str, dict[str, int]] = {
+        "1080p": {"height": 1080}, "360p": {"height": 360}, "audio-1": {}, "720p": {"height": 720}
+    }  # fmt: skip
+    playlists = [
+        shown(
+            samples["output"],
+            kind="playlist",
+            name=f"hls/{name}/playlist.m3u8",
+            rendition=name,
+            media=media,
+            url=f"/s/hls/{name}/playlist.m3u8",
+        )
+        for name, media in heights.items()
+    ]
+    master = shown(
+        samples["output"],
+        kind="playlist",
+        name="hls/master.m3u8",
+        rendition="",
+        media={},
+        url="/s/hls/master.m3u8",
+    )
+    segments = [
+        ShownSegments(rendition=name, files=2, size=1, media={}, url=f"/s/hls/{name}/")
+        for name in sorted(heights)
+    ]
+    lines = [str(line).split()[0] for line in output_lines([*playlists, master], segments, 200)]
+    order = ["1080p", "720p", "360p", "audio-1"]
+    assert lines == [
+        "hls/master.m3u8",
+        *(f"hls/{name}/playlist.m3u8" for name in order),
+        *(f"hls/{name}/" for name in order),
+    ]
 
 
 def test_escalations_say_what_to_type(make: Make, samples: Mapping[str, Any]) -> None:
@@ -234,6 +273,14 @@ def test_peers(samples: Mapping[str, Any]) -> None:
     for words in ("1/2", "180 %", "73.0 MB", "5 min", "holiday.mp4 45 %", "starting"):
         assert words in text
     assert "two: ledger does not answer" in text
+
+
+def test_a_peer_without_work_is_ready(samples: Mapping[str, Any]) -> None:
+    """`working` at 0 of 2 slots would be a contradiction; what the peer reports stays as it is."""
+    idle = msgspec.convert(samples["status"] | {"running": []}, PeerStatus)
+    text = draw(peers_table([PeerRow("one", 42, idle.state, idle)], NOW, fill=True))
+    assert "ready" in text
+    assert "working" not in text
 
 
 def test_checks_carry_their_advice() -> None:
@@ -344,6 +391,28 @@ def test_the_picture_fits_a_small_terminal(scene: Scene) -> None:
         "transcoding",
     ):
         assert words in text
+
+
+def test_nothing_is_said_twice(scene: Scene, samples: Mapping[str, Any]) -> None:
+    """While the peers start there is one row for each, and what goes on is said once."""
+    waiting = {"ledger": "starting", "queue": "starting", "store": "starting"}
+    status = samples["status"] | {"state": "starting", "running": [], "dependencies": waiting}
+    begun = msgspec.convert(status, PeerStatus)
+    scene.peers = [PeerRow("demo-1", 42, "starting", begun)]
+    scene.doing, scene.report = "starting three peers", None
+    text = draw(picture(scene))
+    assert text.count("starting three peers") == 1
+    assert text.replace("starting three peers", "").count("starting") == 1
+
+
+def test_a_stopped_demo_promises_nothing(scene: Scene, make: Make) -> None:
+    """Above `all peers have stopped` no frames are counted and no time is left."""
+    assert scene.report is not None
+    scene.report = make(state="cancelled", progress=msgspec.to_builtins(scene.report.progress))
+    scene.doing = "all peers have stopped"
+    text = draw(picture(scene))
+    assert "holiday.mp4  cancelled" in text
+    assert "left" not in text
 
 
 def test_the_picture_moves(scene: Scene) -> None:

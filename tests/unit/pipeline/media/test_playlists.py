@@ -260,3 +260,21 @@ def test_logs_are_tidied() -> None:
     cut = f"{'abc,' * 100}def'\n[error] rest"
     assert tidy_log(cut) == "[error] rest"
     assert tidy_log("a not on whitelist 'b,c' d") == "a not on whitelist d"
+
+
+@pytest.mark.parametrize(
+    ("said", "tidied"),
+    [
+        ("[error] /data dir/5f/in/source: Invalid data", "[error] source: Invalid data"),
+        (
+            "[in#0 @ 0x5] Error opening input file /d/in/source.\nnext",
+            "[in#0 @ 0x5] Error opening input file source.\nnext",
+        ),
+        ("open '/d/in/source'", "open 'source'"),
+        ("[in#0/mov,mp4 @ 0x5] no source here", "[in#0/mov,mp4 @ 0x5] no source here"),
+        ("/d/source.mp4: and /d/source/x", "/d/source.mp4: and /d/source/x"),
+    ],
+)
+def test_logs_do_not_tell_where_the_work_was_done(said: str, tidied: str) -> None:
+    """A workspace is gone when its log is read, and its place is nobody's business."""
+    assert tidy_log(said) == tidied

@@ -1,0 +1,116 @@
+"""The running peer's checks, on a real store; the ledger and the queue say what they are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+
+from peer.assembly import Parts
+from peer.examination import examine
+from peer.protocol import Check
+from pipeline.errors import QueueUnavailable, StoreUnavailable
+from pipeline.ports import Depth
+from pipeline.stores.directory import DirectoryStore
+
+EMPTY = Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
+
+
+class Store(DirectoryStore):
+    """A store in which two who look at the same time always meet."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.waiting = 0
+        self.both_there = trio.Event()
+
+    async def pull(self, key: str, target: Path) -> int:
+        self.waiting += 1
+        if self.waiting == 2:
+            self.both_there.set()
+        await self.both_there.wait()
+        return await super().pull(key, target)
+
+
+def parts(tmp_path: Path, *, store: Any = None, depth: Depth | Exception = EMPTY) -> Parts:
+    async def list_tasks(_state: None, _limit: int) -> list[Any]:
+        return []
+
+    async def tell() -> Depth:
+        if isinstance(depth, Exception):
+            raise depth
+        return depth
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return cast(
+        "Parts",
+        SimpleNamespace(
+            desk=SimpleNamespace(list_tasks=list_tasks),
+            queue=SimpleNamespace(depth=tell),
+            store=store or DirectoryStore(tmp_path / "store"),
+            scratch=scratch,
+        ),
+    )
+
+
+async def checks(made: Parts) -> dict[str, Check]:
+    return {check.check: check for check in await examine(made)}
+
+
+async def test_all_is_well(tmp_path: Path) -> None:
+    """Everything answers, and nothing is left of the trial."""
+    found = await checks(parts(tmp_path))
+    assert [check.ok for check in found.values()] == [True, True, True]
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+async def test_two_at_a_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Two people may ask the same peer at once; the store is not to blame for that."""
+    made = parts(tmp_path, store=Store(tmp_path / "store"))
+    found: list[Check] = []
+
+    async def ask() -> None:
+        found.append((await checks(made))["store"])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(ask)
+
+    assert [check.ok for check in found] == [True, True], found
+
+
+@pytest.mark.parametrize(
+    ("depth", "says", "advice"),
+    [
+        (
+            Depth(ready=1, unacknowledged=0, delayed=0, dead=2, dead_reason="it is not JSON"),
+            "1 ready, 0 being worked on, 0 delayed, 2 dead letters; the newest: it is not JSON",
+            "look who publishes",
+        ),
+        (QueueUnavailable("the queue is away", definite=True), "the queue is away", "server's log"),
+    ],
+)
+async def test_a_queue_that_needs_a_person(
+    tmp_path: Path, depth: Depth | Exception, says: str, advice: str
+) -> None:
+    """Dead letters wait for somebody, so somebody must be told, with the newest one's reason."""
+    check = (await checks(parts(tmp_path, depth=depth)))["queue"]
+    assert (check.ok, check.detail) == (False, says)
+    assert advice in check.advice
+
+
+async def test_a_store_that_fails(tmp_path: Path) -> None:
+    """The trouble is said once, and the local files are removed all the same."""
+
+    class Broken(DirectoryStore):
+        async def pull(self, key: str, target: Path) -> int:
+            raise StoreUnavailable("the disk is gone", definite=True)
+
+    check = (await checks(parts(tmp_path, store=Broken(tmp_path / "store"))))["store"]
+    assert (check.ok, check.detail) == (False, "the disk is gone")
+    assert list((tmp_path / "scratch").iterdir()) == []
