@@ -20,13 +20,25 @@ import trio
 from peer import config, flags, logs
 from peer.agent import Agent
 from peer.errors import ConfigError, PeerError
+from peer.terminal import print_whatever_comes
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("peer")
 
 
+class Program(click.Command):
+    """The command of this program."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it."""
+        print_whatever_comes()
+        return super().main(*args, **kwargs)
+
+
 @click.command(
-    epilog="Example: peer --name one --slots 2   (then, in another terminal: peerctl status)"
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: peer --name one --slots 2   (then, in another terminal: peerctl status)",
 )
 @flags.peer_options
 @click.option(
@@ -43,7 +55,7 @@ def main(
     try:
         settings = config.load(flags.settings(given), assignments=assignments, file=config_file)
     except ConfigError as error:
-        click.echo(f"peer: {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     logs.configure(settings.peer.log_format, settings.peer.log_level, peer=settings.peer.name)
     os.umask(0o077)

@@ -151,6 +151,7 @@ class Agent:
 
     async def _drain(self, intake: trio.CancelScope) -> None:
         await self._drained.wait()
+        log.info("draining: no more work is taken", extra={"action": "draining"})
         intake.cancel()
 
     async def _end_jobs(self, parts: Parts, jobs: trio.CancelScope) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shlex
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import Any
 import msgspec
 
 from peer.errors import BadAnswer, CommandFailed, FailureKind, NoPeer
+from peer.machine import default_data_dir
 from peer.paths import Places, socket_address
 from peer.protocol import LINE_BYTES_MAX
+from peer.terminal import program
 
 CONNECT_TIMEOUT_S = 2.0
 """A local connection is taken at once unless the peer is frozen or overrun."""
@@ -145,7 +148,20 @@ def find_peer(places: Places, *, socket_path: Path | None, name: str | None) -> 
     else:
         candidates = [peer.control_socket for peer in places.peers()]
         where = f"in {places.data_dir}"
-    refused = ""
+    answering, refused = _answering(candidates)
+    if answering:
+        return Peer(answering[0])
+    if name is not None:
+        others, _ = _answering([peer.control_socket for peer in places.peers()], all_of_them=True)
+        if others:
+            names = ", ".join(path.parent.name for path in others)
+            raise NoPeer(f"no peer answers {where}{refused}; these do: {names}")
+    raise NoPeer(f"no peer answers {where}{refused}; start one with: {start_command(places)}")
+
+
+def _answering(candidates: Sequence[Path], *, all_of_them: bool = False) -> tuple[list[Path], str]:
+    """Which sockets somebody listens at, the first one or all; and what was refused, in words."""
+    answering, refused = [], ""
     for path in candidates:
         try:
             connect(path).close()
@@ -153,11 +169,14 @@ def find_peer(places: Places, *, socket_path: Path | None, name: str | None) -> 
             if error.errno in (errno.EACCES, errno.EPERM):
                 refused = f" ({path} belongs to another user)"
         else:
-            return Peer(path)
-    raise NoPeer(f"no peer answers {where}{refused}; start one with: {start_command(places)}")
+            answering.append(path)
+            if not all_of_them:
+                break
+    return answering, refused
 
 
 def start_command(places: Places) -> str:
     """What a person types to start a peer that these settings would find."""
-    program = "peer" if Path(sys.argv[0]).name.startswith("peerctl") else "python -m peer"
-    return f"{program} --data-dir {places.data_dir}"
+    usual = default_data_dir(os.environ)
+    where = "" if places.data_dir == usual else f" --data-dir {shlex.quote(str(places.data_dir))}"
+    return f"{program('peer')}{where}"

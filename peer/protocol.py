@@ -6,8 +6,9 @@ The control socket carries JSON, one document a line. A connection is one reques
     <-  {"item": …}                     none or more, for commands that go on for a while
     <-  {"ok": true, "data": …}         or {"ok": false, "error": "one sentence", "kind": "failed"}
 
-The person's side hangs up to stop a command that goes on. `--json` prints what came, unchanged, so
-a field here is a promise to scripts: fields are added, not renamed.
+The person's side hangs up to stop a command that goes on. `--json` prints what came (lists of tasks
+without the fields that a list does not fill), so a field here is a promise to scripts: fields are
+added, not renamed.
 """
 
 from __future__ import annotations
@@ -124,9 +125,14 @@ class Copied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line of `doctor`; `advice` says what to do when it is not ok."""
+    """One line of `doctor`; `advice` says what to do when it is not ok.
+
+    Args:
+        note: Neither well nor wrong: something that people must know of. It is ok, too.
+    """
 
     check: str
     ok: bool
     detail: str
     advice: str = ""
+    note: bool = False

@@ -9,12 +9,13 @@ from types import FrameType
 
 import click
 
-from peer.commands.session import EXIT_FAILED, Session, console, example
+from peer.commands.session import EXIT_FAILED, Session, TakesVideo, console, example
 from peer.errors import CommandFailed, DemoFailed
 from peer.flags import CONFIG
 
 
 @click.command(
+    cls=TakesVideo,
     epilog=example("peerctl demo holiday.mp4 --ladder hls"),
     short_help="Show the whole thing on this machine.",
 )
@@ -44,6 +45,8 @@ def demo(video: Path | None, ladder: str, data_dir: Path | None, config_file: Pa
     from pipeline.media.ladder import parse_ladder
     from pipeline.media.tools import find_tools
 
+    if video is not None and not video.is_file():
+        raise CommandFailed(f"{video} is not a regular file", kind="usage")
     settings = Session(config_file=config_file).settings()
     try:
         parse_ladder(ladder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -10,6 +11,14 @@ from peer.commands.session import Session, console, example, shaped, talks_to_pe
 from peer.commands.tasks import complete_id
 from peer.events import EVENT_KINDS
 from pipeline.ports import EventRow
+
+
+class EventType(click.Choice[str]):
+    """An event's name in any case; where it is wrong, the names are listed as they are written."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Say what there is."""
+        return f"{value!r} is not an event; known are {', '.join(self.choices)}"
 
 
 @click.command(
@@ -22,7 +31,7 @@ from pipeline.ports import EventRow
 @click.option(
     "--type",
     "type_",
-    type=click.Choice(sorted(EVENT_KINDS), case_sensitive=False),
+    type=EventType(sorted(EVENT_KINDS), case_sensitive=False),
     metavar="TYPE",
     help="Only of this type, such as TaskReceived.",
 )
@@ -51,4 +60,5 @@ def events(
 
     screen = console()
     for row in rows:
-        screen.print(event_line(shaped(EventRow, row), screen.width), soft_wrap=True)
+        line = event_line(shaped(EventRow, row), screen.width if screen.is_terminal else None)
+        screen.print(line, soft_wrap=True)

@@ -126,14 +126,21 @@ def _peer_checks(session: Session) -> list[Check]:
         peers = answering(session)
     except NoPeer as error:
         named = bool(session.name or session.socket_path)
-        return [Check(check="peer", ok=not named, detail=str(error), advice="start it")]
+        return [
+            Check(check="peer", ok=not named, note=not named, detail=str(error), advice="start it")
+        ]
     found: list[Check] = []
     for peer in peers:
         name = peer.path.parent.name
         try:
             status = shaped(PeerStatus, peer.ask("status"))
             version = f"version {status.version}, {peer_state(status)}, process {status.pid}"
-            found.append(Check(check=name, ok=status.state != "waiting", detail=version))
+            draining = status.state == "draining"
+            if draining:
+                version += "; it takes no work until it is started again"
+            found.append(
+                Check(check=name, ok=status.state != "waiting", note=draining, detail=version)
+            )
             for check in shaped(list[Check], peer.ask("doctor")):
                 found.append(
                     Check(
@@ -141,6 +148,7 @@ def _peer_checks(session: Session) -> list[Check]:
                         ok=check.ok,
                         detail=check.detail,
                         advice=check.advice,
+                        note=check.note,
                     )
                 )
         except PeerError as error:

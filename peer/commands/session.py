@@ -24,6 +24,7 @@ from peer.client import Peer, find_peer
 from peer.errors import BadAnswer, CommandFailed, ConfigError, NoPeer, PeerError
 from peer.flags import CONFIG, DATA_DIR
 from peer.protocol import STOPPED, ShownTask
+from peer.terminal import print_whatever_comes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,6 +180,11 @@ class Boundary(click.Group):
         """In the order in which they were added, which is that of their use."""
         return list(self.commands)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program."""
+        print_whatever_comes()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -193,9 +199,26 @@ class Boundary(click.Group):
             sys.exit(EXIT_FAILED)
 
 
+class TakesVideo(click.Command):
+    """A command with a file as its argument, whose name may begin with a hyphen."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; what is a file and no option is said to be one."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for word in given:
+                if word.startswith("-") and os.path.exists(word):  # noqa: PTH110 - may be no path
+                    raise click.UsageError(
+                        f"{word} looks like an option; if you mean the file: ./{word}", ctx
+                    ) from error
+            raise
+
+
 def end(error: PeerError) -> NoReturn:
     """Print the sentence and leave with the code that belongs to it."""
-    click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+    click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
     sys.exit(exit_code(error))
 
 

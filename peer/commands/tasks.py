@@ -15,6 +15,7 @@ from peer.commands.session import (
     EXIT_FAILED,
     JSON,
     Session,
+    TakesVideo,
     console,
     example,
     print_json,
@@ -22,6 +23,7 @@ from peer.commands.session import (
     talks_to_peer,
 )
 from peer.protocol import Copied, ShownTask
+from peer.terminal import program
 from pipeline.tasks import Strictness, TaskReport, TaskState
 
 STATES = [state.value for state in TaskState]
@@ -74,17 +76,28 @@ def tasks(session: Session, state: str | None, limit: int, as_json: bool) -> Non
     """List tasks, the newest first, with how far they are and what went wrong."""
     answer = session.peer().ask("tasks", state=state, limit=limit)
     if as_json:
-        return print_json(answer)
+        return print_json(_as_list(answer))
     reports = shaped(list[TaskReport], answer)
     if not reports:
         which = f" {state}" if state else ""
-        click.echo(f"There are no{which} tasks. Hand one in: peerctl submit VIDEO")
+        click.echo(f"There are no{which} tasks. Hand one in: {program('peerctl')} submit VIDEO")
         return None
     from peer.screen.tables import tasks_table
 
     screen = console()
     screen.print(tasks_table(reports, datetime.now(UTC), screen.width, fill=screen.is_terminal))
     return None
+
+
+NOT_IN_LISTS = ("outputs", "segments", "attempts", "interventions")
+
+
+def _as_list(answer: Any) -> Any:
+    """Leave out what a list never fills: an empty one would say that a task has made nothing."""
+    return [
+        {key: value for key, value in task.items() if value or key not in NOT_IN_LISTS}
+        for task in answer
+    ]
 
 
 @click.command(
@@ -112,12 +125,18 @@ def task(session: Session, *, id: str, all_outputs: bool, as_json: bool) -> None
     from peer.screen.page import task_page
 
     screen = console()
-    for part in task_page(shaped(ShownTask, answer), datetime.now(UTC), screen.width):
+    for part in task_page(
+        shaped(ShownTask, answer),
+        datetime.now(UTC),
+        screen.width,
+        whole=not screen.is_terminal,
+    ):
         screen.print(part, soft_wrap=True)
     return None
 
 
 @click.command(
+    cls=TakesVideo,
     epilog=example("peerctl submit holiday.mp4 --ladder 1280x720@2500k,640x360@800k --wait"),
     short_help="Hand in a video.",
 )
@@ -169,7 +188,9 @@ def submit(
     if as_json:
         return print_json({"task_id": task_id})
     click.echo(
-        f"{task_id}\nWatch it: peerctl task {task_id[:8]}" if sys.stdout.isatty() else task_id
+        f"{task_id}\nWatch it: {program('peerctl')} task {task_id[:8]}"
+        if sys.stdout.isatty()
+        else task_id
     )
     return None
 
@@ -200,14 +221,15 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
 
     from peer.screen.console import make_console
     from peer.screen.live import watcher
-    from peer.screen.page import error_block, output_lines, what_to_type
+    from peer.screen.page import error_block, needs_text, output_lines, what_to_type
 
     try:
         with watcher(make_console(sys.stderr) if as_json else console()) as view:
             for report in session.watch(task_id):
                 view.show(report)
     except KeyboardInterrupt:
-        click.echo(f"The task goes on. Look at it: peerctl task {task_id[:8]}", err=True)
+        look = f"{program('peerctl')} task {task_id[:8]}"
+        click.echo(f"The task goes on. Look at it: {look}", err=True)
         raise
     answer = session.peer().ask("task", id=task_id)
     shown = shaped(ShownTask, answer)
@@ -222,7 +244,9 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
             screen.print(line, soft_wrap=True)
     if shown.state is not TaskState.DONE:
         screen = make_console(sys.stderr)
-        screen.print(Text.assemble((shown.state.value, shown.state.value), f" {task_id}"))
+        screen.print(
+            Text.assemble((shown.state.value, shown.state.value), f"{needs_text(shown)} {task_id}")
+        )
         if shown.error:
             screen.print(error_block(shown.error), soft_wrap=True)
         screen.print(what_to_type(shown))
@@ -240,7 +264,7 @@ def escalations(session: Session, limit: int, as_json: bool) -> None:
     """List the tasks that wait for a person: what went wrong and what to type."""
     answer = session.peer().ask("tasks", state=TaskState.ESCALATED.value, limit=limit)
     if as_json:
-        return print_json(answer)
+        return print_json(_as_list(answer))
     reports = shaped(list[TaskReport], answer)
     if not reports:
         click.echo("No task waits for a person.")

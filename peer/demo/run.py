@@ -26,7 +26,7 @@ from peer.demo.crew import ANSWER_WITHIN_S, Crew
 from peer.demo.view import Scene, View, view_for
 from peer.errors import DemoFailed, PeerError
 from peer.protocol import STOPPED, ShownTask
-from peer.screen.page import error_block, output_lines
+from peer.screen.page import error_block, needs_text, output_lines
 from peer.screen.words import clock_text, size_text
 from pipeline.tasks import TaskState
 
@@ -216,7 +216,9 @@ def _tell_kept(data_dir: Path, console: Console) -> None:
 def _tell(task: ShownTask, took_s: float, console: Console) -> None:
     """Say how it ended and where everything is."""
     if task.state is not TaskState.DONE:
-        console.print(Text.assemble((task.state.value, task.state.value), f" {task.title}"))
+        console.print(
+            Text.assemble((task.state.value, task.state.value), f" {task.title}{needs_text(task)}")
+        )
         if task.error:
             console.print(error_block(task.error), soft_wrap=True)
         return

@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from peer.protocol import ShownTask
+from peer.screen.console import moves
 from peer.screen.live import Lines, task_bars
 from peer.screen.tables import PeerRow, peers_table
 from peer.screen.words import clock_text
@@ -62,7 +63,7 @@ class View(Protocol):
 
 def view_for(console: Console) -> View:
     """Choose by what the console writes to."""
-    return Picture(console) if console.is_terminal else Report(console)
+    return Picture(console) if moves(console) else Report(console)
 
 
 class Picture:

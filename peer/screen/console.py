@@ -45,6 +45,11 @@ THEME = Theme(
 )
 
 
+def moves(console: Console) -> bool:
+    """Whether pictures can be redrawn there; `TERM=dumb` names a terminal that only writes on."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def make_console(stream: TextIO | None = None) -> Console:
     """Make the console of a command; None means standard output.
 

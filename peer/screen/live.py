@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from peer.protocol import ShownTask
+from peer.screen.console import moves
 from peer.screen.page import pace_text, progress_rows
 from peer.screen.words import percent_text, size_text
 from pipeline.tasks import Progress, RenditionProgress, TaskReport, TaskState
@@ -41,7 +42,7 @@ class Watcher(Protocol):
 
 def watcher(console: Console) -> Watcher:
     """Choose by what the console writes to."""
-    return Bars(console) if console.is_terminal else Lines(console)
+    return Bars(console) if moves(console) else Lines(console)
 
 
 class Bars:

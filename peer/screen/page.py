@@ -23,6 +23,7 @@ from peer.screen.words import (
     since,
     size_text,
 )
+from peer.terminal import program
 from pipeline.tasks import (
     AttemptReport,
     Failure,
@@ -34,8 +35,14 @@ from pipeline.tasks import (
 )
 
 
-def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType]:
-    """The whole page, to be printed with `soft_wrap=True` for the sake of the outputs' places."""
+def task_page(
+    task: ShownTask, now: datetime, width: int, *, whole: bool = False
+) -> list[RenderableType]:
+    """The whole page, to be printed with `soft_wrap=True` for the sake of the outputs' places.
+
+    Args:
+        whole: Do not cut the history's lines; for a pipe, which has no edge.
+    """
     parts: list[RenderableType] = [_heading(task), _summary(task, now)]
     if task.state is TaskState.RUNNING and task.progress:
         parts += [_section("Progress"), _indented(progress_rows(task.title, task.progress))]
@@ -53,8 +60,9 @@ def task_page(task: ShownTask, now: datetime, width: int) -> list[RenderableType
         done = [_intervention_line(intervention) for intervention in task.interventions]
         parts += [_section("What people did"), *map(_indented, done)]
     if task.events:
-        lines = [event_line(event, width - 2, of_one_task=True) for event in task.events]
-        parts += [_section("History"), *map(_indented, lines)]
+        edge = None if whole else width - 2
+        lines = [event_line(event, edge, of_one_task=True) for event in task.events]
+        parts += [_section("History"), *(Text.assemble("  ", line) for line in lines)]
     if advice := what_to_type(task):
         parts += [Text(""), Text(advice)]
     return parts
@@ -82,14 +90,24 @@ def _intervention_line(intervention: Intervention) -> Text:
     )
 
 
+SOURCE_IS_AT_FAULT = frozenset({"not_media", "empty", "truncated", "no_video"})
+"""Codes of errors that no retry can help: the file itself must be another one."""
+
+
 def what_to_type(task: ShownTask) -> str:
     """The next command, where a person is needed."""
-    short = str(task.id)[:8]
+    short, peerctl = str(task.id)[:8], program("peerctl")
+    if task.state is TaskState.ESCALATED and _source_is_at_fault(task):
+        return f"→ {peerctl} cancel {short}    and hand in another file"
     if task.state is TaskState.ESCALATED:
-        return f"→ peerctl retry {short}    or    peerctl cancel {short}"
+        return f"→ {peerctl} retry {short}    or    {peerctl} cancel {short}"
     if task.state is TaskState.CANCELLED:
-        return f"→ peerctl retry {short}"
+        return f"→ {peerctl} retry {short}"
     return ""
+
+
+def _source_is_at_fault(task: TaskReport) -> bool:
+    return task.error is not None and task.error.code in SOURCE_IS_AT_FAULT
 
 
 def escalations_list(reports: Sequence[TaskReport], now: datetime) -> RenderableType:
@@ -107,18 +125,30 @@ def escalations_list(reports: Sequence[TaskReport], now: datetime) -> Renderable
                 (f"  {since(report.submitted_at, now)} old, attempt {report.attempt}", "quiet"),
             ),
             _indented(Text.assemble((cause, "bad"), (f"  ({where})" if where else "", "quiet"))),
-            _indented(
-                Text(f"→ peerctl task {short}  |  peerctl retry {short}  |  peerctl cancel {short}")
-            ),
+            _indented(Text(_choices(report, short))),
             Text(""),
         ]
     return Group(*parts[:-1])
 
 
+def _choices(report: TaskReport, short: str) -> str:
+    """Every command that may be the next one for a task that waits for a person."""
+    peerctl = program("peerctl")
+    if _source_is_at_fault(report):
+        return f"→ {peerctl} task {short}  |  {peerctl} cancel {short}, and hand in another file"
+    return f"→ {peerctl} task {short}  |  {peerctl} retry {short}  |  {peerctl} cancel {short}"
+
+
 def _heading(task: ShownTask) -> RenderableType:
     return Text.assemble(
-        (task.title, "title"), "  ", state_text(task), "\n", (str(task.id), "quiet")
-    )
+        (task.title, "title"), "  ", state_text(task), needs_text(task), "\n",
+        (str(task.id), "quiet"),
+    )  # fmt: skip
+
+
+def needs_text(task: TaskReport) -> str:
+    """What `escalated` means, for those who read the word for the first time."""
+    return " (needs a person)" if task.state is TaskState.ESCALATED else ""
 
 
 def _section(title: str) -> RenderableType:

@@ -207,14 +207,20 @@ def checks_table(checks: Sequence[Check]) -> RenderableType:
     table.add_column(overflow="fold")
     for check in checks:
         mark = Text("ok", style="good") if check.ok else Text("problem", style="bad")
+        if check.ok and check.note:
+            mark = Text("--", style="quiet")
         table.add_row(mark, Text(check.check, style="title"), Text(check.detail))
         if check.advice and not check.ok:
             table.add_row("", "", Text(f"→ {check.advice}"))
     return table
 
 
-def event_line(event: EventRow, width: int, *, of_one_task: bool = False) -> Text:
-    """One event: when, what, which task, where, and its facts as far as they fit."""
+def event_line(event: EventRow, width: int | None, *, of_one_task: bool = False) -> Text:
+    """One event: when, what, which task, where, and its facts as far as they fit.
+
+    Args:
+        width: In columns; None for whole lines.
+    """
     local = event.at.astimezone()
     task = "" if of_one_task else f"{str(event.task_id or '')[:8].ljust(8)}  "
     line = Text.assemble(
@@ -224,25 +230,37 @@ def event_line(event: EventRow, width: int, *, of_one_task: bool = False) -> Tex
         (f"{event.container}  ", "quiet"),
         facts_text(event.data),
     )
-    line.truncate(width, overflow="ellipsis")
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
+    line.rstrip()
     return line
 
 
 def facts_text(data: dict[str, Any]) -> str:
-    """An event's data on one line: numbers short, nested values as their number of entries."""
-    parts = []
-    for key, value in data.items():
-        if value in (None, "", [], {}):
-            continue
-        if isinstance(value, float):
-            parts.append(f"{key}={value:.3g}")
-        elif isinstance(value, list):
-            parts.append(f"{key}={','.join(map(str, value))}")
-        elif isinstance(value, dict):
-            parts.append(" ".join(f"{name}={inner}" for name, inner in value.items()))
-        else:
-            parts.append(f"{key}={value}")
+    """An event's data on one line: numbers short, what is empty left out, the rest in full.
+
+    A group of facts is told without its name: `width=1280 audio=(codec:aac channels:2)`.
+    """
+    parts = [
+        facts_text(value) if isinstance(value, dict) else f"{key}={_fact_text(value)}"
+        for key, value in data.items()
+        if value not in _EMPTY
+    ]
     return " ".join(" ".join(parts).split())
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+def _fact_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return ",".join(map(_fact_text, value))
+    if isinstance(value, dict):
+        inside = (f"{k}:{_fact_text(inner)}" for k, inner in value.items() if inner not in _EMPTY)
+        return f"({' '.join(inside)})"
+    return str(value)
 
 
 def _event_style(type: str) -> str:

@@ -61,7 +61,8 @@ def show_task(connection: Connection, prefix: str) -> TaskReport:
     values: dict[str, Any] = {"first": first, "last": last, "limit": _NAMED_MAX + 1}
     found = connection.execute(QUERIES["find_tasks"], values).fetchall()
     if not found:
-        raise NoSuchTask(f"no task's id begins with {prefix!r}")
+        what = "has the id" if first == last else "has an id that begins with"
+        raise NoSuchTask(f"no task {what} {prefix!r}; `peerctl tasks` lists them")
     if len(found) > 1:
         names = ", ".join(str(task["id"]) for task in found[:_NAMED_MAX])
         more = ", …" if len(found) > _NAMED_MAX else ""

@@ -115,7 +115,7 @@ async def test_ids_may_be_abbreviated(
         assert (await ledger.show_task(prefix)).id == ids[3]
     with pytest.raises(NoSuchTask, match=f"several tasks' ids begin with 'abcd': {ids[0]}, .*, …"):
         await ledger.show_task("abcd")
-    with pytest.raises(NoSuchTask, match="no task's id begins with 'abcd0'"):
+    with pytest.raises(NoSuchTask, match="no task has an id that begins with 'abcd0'"):
         await ledger.show_task("abcd0")
     with pytest.raises(NoSuchTask, match="ids look like"):
         await ledger.show_task("clip.mp4")

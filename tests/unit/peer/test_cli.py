@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
+from peer.__main__ import main as peer_main
 from peer.cli import main
 
 Run = Callable[..., Result]
@@ -117,7 +119,7 @@ def test_a_refusal_has_its_exit_code(
     start_peer({"task": refused(kind)})
     result = run("task", "3f", *as_json)
     assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr == "error: the sentence\n"
+    assert result.stderr == "Error: the sentence\n"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,73 @@ def test_events_json_is_a_line_each(
         "limit": 50,
         "follow": True,
     }
+
+
+def test_a_list_does_not_tell_of_outputs(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any]
+) -> None:
+    """What a list never fills is not in its document, where it would say that there is none."""
+    empty: dict[str, Any] = {"attempts": [], "interventions": [], "segments": [], "outputs": []}
+    start_peer({"tasks": ok([samples["task"](**empty)])})
+    for command in ("tasks", "escalations"):
+        (told,) = json.loads(run(command, "--json").stdout)
+        assert not empty.keys() & told.keys()
+        assert told["warnings"] == []
+
+
+def test_event_names_keep_their_spelling(run: Run) -> None:
+    """What is listed can be found in logs and documents."""
+    result = run("events", "--type", "Nope")
+    assert result.exit_code == 2
+    assert "'Nope' is not an event; known are ContainerErrorEscalation, " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["submit", "demo"])
+def test_a_file_that_looks_like_an_option(
+    run: Run, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is such a file, one is told how to name it; where there is none, it is a typo."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.mp4").touch()
+    result = run(command, "-dash.mp4")
+    assert result.exit_code == 2
+    assert "Error: -dash.mp4 looks like an option; if you mean the file: ./-dash.mp4" in (
+        result.stderr
+    )
+    assert "No such option" in run(command, "-other.mp4").stderr
+
+
+def test_a_demo_of_no_file(run: Run, tmp_path: Path) -> None:
+    """A pipe or a directory is refused before any peer is started."""
+    os.mkfifo(tmp_path / "fifo.mp4")
+    for video in ("fifo.mp4", "."):
+        result = run("demo", tmp_path / video, "--data-dir", tmp_path / "demo")
+        assert result.exit_code == 2
+        assert "Error: " in result.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_peer_that_is_drained_has_a_note(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any]
+) -> None:
+    """It does what it was told, which is no problem, and takes no work, which must be known."""
+    draining = samples["status"] | {"state": "draining"}
+    start_peer({"status": ok(draining), "doctor": ok([])})
+    lines = run("doctor").stdout.splitlines()
+    (line,) = [line for line in lines if "draining" in line]
+    assert line.startswith("--")
+    assert "takes no work until it is started again" in line
+
+
+def test_doctor_without_a_peer_has_a_note(run: Run) -> None:
+    """That nobody runs is neither well nor wrong."""
+    (line,) = [line for line in run("doctor").stdout.splitlines() if "no peer answers" in line]
+    assert line.startswith("--")
+
+
+def test_the_short_help_of_a_peer() -> None:
+    """`peer -h` works as `peerctl -h` does."""
+    assert CliRunner().invoke(peer_main, ["-h"]).exit_code == 0
 
 
 def test_retry_says_who_asked(run: Run, start_peer: StartPeer, samples: Mapping[str, Any]) -> None:
@@ -325,7 +394,8 @@ def test_wait_for_what_is_not_done(
     assert result.exit_code == 1
     assert "The source is cut short." in result.stderr
     assert "moov atom not found" in result.stderr
-    assert "peerctl retry 3f2a1b2c" in result.stderr
+    advice = "cancel 3f2a1b2c    and hand in another" if state == "escalated" else "retry 3f2a1b2c"
+    assert f"peerctl {advice}" in result.stderr
 
 
 def test_wait_with_json(

@@ -42,6 +42,23 @@ def test_items_come_before_the_data(start_peer: StartPeer) -> None:
     assert peer.ask("watch") == "end"
 
 
+def test_those_that_answer_are_named(start_peer: StartPeer) -> None:
+    """Who asks for a peer that is not there learns which ones are."""
+    data_dir = start_peer({}, "one").data_dir
+    start_peer({}, "two")
+    with pytest.raises(NoPeer, match=r"no peer answers as 'nobody' in .*; these do: one, two$"):
+        find_peer(Places(data_dir), socket_path=None, name="nobody")
+
+
+def test_the_usual_directory_need_not_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hint is as short as it can be."""
+    monkeypatch.setattr(client, "default_data_dir", lambda _: tmp_path)
+    assert client.start_command(Places(tmp_path)) == "peer"
+    assert client.start_command(Places(tmp_path / "a b")) == f"peer --data-dir '{tmp_path}/a b'"
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("usage", "usage"), ("not_found", "not_found"), ("failed", "failed"), ("new kind", "failed")],

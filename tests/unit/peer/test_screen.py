@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from peer.demo.view import Picture, Report, Scene, picture
+from peer.demo.view import Picture, Report, Scene, picture, view_for
 from peer.protocol import Check, PeerStatus, ShownOutput, ShownSegments, ShownTask
 from peer.screen.console import THEME, make_console
 from peer.screen.live import Bars, Lines, progress_line, watcher
-from peer.screen.page import escalations_list, output_lines, task_page
+from peer.screen.page import escalations_list, output_lines, task_page, what_to_type
 from peer.screen.tables import PeerRow, checks_table, event_line, peers_table, tasks_table
 from pipeline.ports import EventRow
 
@@ -123,7 +123,8 @@ def test_the_page_of_a_task(samples: Mapping[str, Any]) -> None:
         "1280x720 h264",
         "TaskReceived",
         "attempt=1",
-        "peerctl retry 3f2a1b2c",
+        "holiday.mp4  escalated (needs a person)",
+        "peerctl cancel 3f2a1b2c    and hand in another file",
     ):
         assert text in page
 
@@ -245,10 +246,28 @@ def test_hls_is_listed_in_one_order(samples: Mapping[str, Any]) -> None:
 
 
 def test_escalations_say_what_to_type(make: Make, samples: Mapping[str, Any]) -> None:
-    """The cause in full, and the three commands one may need."""
+    """The cause in full, and the commands one may need; no retry helps a broken source."""
     text = draw(escalations_list([make(state="escalated", error=samples["failure"])], NOW))
     assert "The source is cut short.  (transcode: truncated)" in text
+    assert "peerctl task 3f2a1b2c  |  peerctl cancel 3f2a1b2c, and hand in another file" in text
+    other = samples["failure"] | {"code": "disk_full"}
+    text = draw(escalations_list([make(state="escalated", error=other)], NOW))
     assert "peerctl task 3f2a1b2c  |  peerctl retry 3f2a1b2c  |  peerctl cancel 3f2a1b2c" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "retry"),
+    [("not_media", False), ("empty", False), ("truncated", False), ("no_video", False),
+     ("disk_full", True)],
+)  # fmt: skip
+def test_what_no_retry_helps(
+    make: Make, samples: Mapping[str, Any], code: str, retry: bool
+) -> None:
+    """A source that is broken for good needs another file, not another attempt."""
+    advice = what_to_type(make(state="escalated", error=samples["failure"] | {"code": code}))
+    assert ("retry" in advice) is retry
+    assert ("hand in another file" in advice) is not retry
+    assert "peerctl cancel 3f2a1b2c" in advice
 
 
 def test_peers(samples: Mapping[str, Any]) -> None:
@@ -301,11 +320,35 @@ def test_an_event_is_one_line(samples: Mapping[str, Any]) -> None:
     """However much an event holds, it is one line; a pipe gets it whole."""
     event = msgspec.convert(
         samples["event"]
-        | {"data": {"video": {"width": 1}, "list": [1, 2], "none": None, "f": 1 / 3}},
+        | {
+            "data": {
+                "video": {
+                    "width": 1,
+                    "audio": [{"codec": "aac", "channels": 2, "title": None}, {"codec": "mp3"}],
+                    "subtitles": [],
+                },
+                "list": [1, 2],
+                "none": None,
+                "f": 1 / 3,
+            }
+        },
         EventRow,
     )
-    assert str(event_line(event, 200)).endswith("pid:42  width=1 list=1,2 f=0.333")
+    facts = "width=1 audio=(codec:aac channels:2),(codec:mp3) list=1,2 f=0.333"
+    assert str(event_line(event, 200)).endswith(f"pid:42  {facts}")
     assert len(str(event_line(event, 60))) == 60
+
+
+def test_a_pipe_gets_whole_events(samples: Mapping[str, Any]) -> None:
+    """grep must find what stands at the end of a long line; no line ends with blanks."""
+    long = samples["event"] | {"data": {"error": "very long " * 40 + "end"}}
+    bare = samples["event"] | {"data": {}}
+    assert str(event_line(msgspec.convert(long, EventRow), None)).endswith("end")
+    assert str(event_line(msgspec.convert(bare, EventRow), None)).endswith("pid:42")
+    task = msgspec.convert(samples["task"](events=[long, bare]), ShownTask)
+    page = draw(*task_page(task, NOW, 80, whole=True), soft=True).splitlines()
+    assert page[-2].endswith("very long end")
+    assert page[-1].endswith("pid:42")
 
 
 def test_markup_in_names_is_text(make: Make, samples: Mapping[str, Any]) -> None:
@@ -360,6 +403,13 @@ def test_bars_are_for_terminals(make: Make, samples: Mapping[str, Any]) -> None:
         view.show(make(state="running", progress=samples["progress"]))
         view.show(make())
     assert "\x1b[2K" in stream.getvalue()
+
+
+def test_a_dumb_terminal_gets_lines() -> None:
+    """`TERM=dumb` names a terminal on which nothing can be redrawn."""
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert isinstance(watcher(dumb), Lines)
+    assert isinstance(view_for(dumb), Report)
 
 
 @pytest.fixture
