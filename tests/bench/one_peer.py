@@ -26,12 +26,10 @@ from peer.paths import Places
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 40
 
-# Times go through a pipe, because the product allows some calls to write no file at all.
+# All goes through pipes, because the product allows some calls to write no file at all.
 RECORDER = """#!/bin/bash
 began=$EPOCHREALTIME
-case " $* " in
-    *" -progress "*) printf '%s\\0' "$PWD" "$@" >"{directory}/encode-$BASHPID" ;;
-esac
+[ {name} = ffprobe ] || echo "$(printf '%q ' "$PWD" "$@")" >"{directory}/calls"
 {program} "$@"
 status=$?
 echo "$began $EPOCHREALTIME" >"{directory}/times"
@@ -48,11 +46,11 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encode:
-    """A call of ffmpeg that encoded something: where, and with which arguments."""
+class Call:
+    """A call of ffmpeg for a task: where, and with which arguments, quoted for a shell."""
 
     cwd: Path
-    arguments: tuple[str, ...]
+    arguments: str
 
 
 class Recorder:
@@ -66,12 +64,15 @@ class Recorder:
             if program is None:
                 raise SystemExit(f"{name} is not on PATH: apt-get install ffmpeg")
             script = directory / name
-            script.write_text(RECORDER.format(program=program, directory=directory))
+            script.write_text(RECORDER.format(name=name, program=program, directory=directory))
             script.chmod(0o755)
-        os.mkfifo(directory / "times")
-        # Open for both, so that no writer ever waits for a reader; it holds some 1,800 lines.
-        self._times = os.open(directory / "times", os.O_RDWR | os.O_NONBLOCK)
-        self._received = b""
+        self._pipes = {name: self._make_pipe(name) for name in ("times", "calls")}
+        self._received = dict.fromkeys(self._pipes, b"")
+
+    def _make_pipe(self, name: str) -> int:
+        os.mkfifo(self._directory / name)
+        # Open for both, so that no writer ever waits for a reader; it holds 64 KiB.
+        return os.open(self._directory / name, os.O_RDWR | os.O_NONBLOCK)
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -80,17 +81,20 @@ class Recorder:
 
     def spans(self) -> Sequence[Span]:
         """Every run that has ended until now."""
-        with suppress(BlockingIOError):
-            while chunk := os.read(self._times, 65536):
-                self._received += chunk
-        pairs = [line.split() for line in self._received.decode().splitlines()]
+        pairs = [line.split() for line in self._lines("times")]
         return [Span(began=float(began), ended=float(ended)) for began, ended in pairs]
 
-    def encodes(self) -> Sequence[Encode]:
-        """Every call that encoded."""
-        files = sorted(self._directory.glob("encode-*"))
-        calls = [file.read_text().split("\0")[:-1] for file in files]
-        return [Encode(cwd=Path(cwd), arguments=tuple(rest)) for cwd, *rest in calls]
+    def calls(self) -> Sequence[Call]:
+        """Every call of ffmpeg in a task's workspace until now, in order."""
+        calls = [line.split(" ", 1) for line in self._lines("calls")]
+        of_tasks = [(cwd, words) for cwd, words in calls if "/scratch/" in cwd]
+        return [Call(cwd=Path(cwd), arguments=words) for cwd, words in of_tasks]
+
+    def _lines(self, name: str) -> Sequence[str]:
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._pipes[name], 65536):
+                self._received[name] += chunk
+        return self._received[name].decode().splitlines()
 
 
 class BenchPeer:

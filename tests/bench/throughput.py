@@ -1,24 +1,26 @@
 """A batch of 12 clips by one peer with 2 slots, against the same command lines by `xargs -P2`.
 
-What a peer adds to ffmpeg (claims, copies, checks of what was made, commits) must not be felt. The
-command lines are recorded from a run of the peer with as many slots (they decide the encoders'
-threads), so both arms encode the very same thing; the arm of xargs does nothing else. Both run at
-the priority that a peer gives to ffmpeg, and take turns, so that a busy machine is busy for both.
+What a peer adds to ffmpeg (claims, copies, a look at the source, counting what was made, commits)
+must not be felt. The command lines are those that a peer runs ffmpeg with for a clip, recorded from
+a run with as many slots (they decide the encoders' threads): the encode, and the decoding of the
+outputs' ends. Only the thumbnail sheets, a twentieth of a second, are left out of the arm of xargs:
+they are laid out from a file that the peer makes in between. Both arms run at the priority that a
+peer gives to ffmpeg, and take turns, so that a busy machine is busy for both.
 """
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import statistics
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from tests.bench.one_peer import (
     BenchPeer,
-    Encode,
+    Call,
     Recorder,
     bench_directory,
     make_clip,
@@ -31,6 +33,7 @@ SLOTS = 2
 ROUNDS = 2
 SIZE, SECONDS = "1280x720", 8
 GOAL = 0.95
+MADE_IN_BETWEEN = "cells.mjpeg"
 AS_PEERS_DO = ("nice", "-n", "19", "chrt", "--batch", "0")
 
 
@@ -38,7 +41,7 @@ def measure() -> list[Row]:
     """Run both arms in turns and compare the times of the whole batch."""
     with bench_directory() as directory:
         clip = make_clip(directory / "clip.mp4", size=SIZE, seconds=SECONDS)
-        encode = _record_encode(directory / "recording", clip)
+        calls = _record_calls(directory / "recording", clip)
         data = directory / "data"
         data.mkdir()
         ratios = []
@@ -48,9 +51,9 @@ def measure() -> list[Row]:
                 # A B, then B A: what drifts during the run is on both sides.
                 if number % 2:
                     peer_s = _time_peer(peer, clip)
-                    ratios.append(_time_replay(place, encode, clip) / peer_s)
+                    ratios.append(_time_replay(place, calls, clip) / peer_s)
                 else:
-                    replay_s = _time_replay(place, encode, clip)
+                    replay_s = _time_replay(place, calls, clip)
                     ratios.append(replay_s / _time_peer(peer, clip))
     return [
         Row(
@@ -61,14 +64,13 @@ def measure() -> list[Row]:
     ]
 
 
-def _record_encode(directory: Path, clip: Path) -> Encode:
-    """Let a peer transcode the clip once, and find the call that encoded it."""
+def _record_calls(directory: Path, clip: Path) -> Sequence[Call]:
+    """Let a peer transcode the clip once, and return what it called ffmpeg for."""
     directory.mkdir()
     recorder = Recorder(directory / "bin")
     with running_peer(directory, slots=SLOTS, settings=recorder.settings) as peer:
         peer.wait_until_done(peer.submit(clip, "web"))
-    (encode,) = recorder.encodes()
-    return encode
+    return [call for call in recorder.calls() if MADE_IN_BETWEEN not in call.arguments]
 
 
 def _time_peer(peer: BenchPeer, clip: Path) -> float:
@@ -79,10 +81,10 @@ def _time_peer(peer: BenchPeer, clip: Path) -> float:
     return max(datetime.fromisoformat(at).timestamp() for at in ended) - began
 
 
-def _time_replay(directory: Path, encode: Encode, clip: Path) -> float:
-    """Run the recorded command line once for each clip, two at a time."""
+def _time_replay(directory: Path, calls: Sequence[Call], clip: Path) -> float:
+    """Run the recorded command lines once for each clip, two clips at a time."""
     directory.mkdir()
-    scripts = [_lay_out(directory / str(number), encode, clip) for number in range(CLIPS)]
+    scripts = [_lay_out(directory / str(number), calls, clip) for number in range(CLIPS)]
     began = time.perf_counter()
     replayed = subprocess.run(
         [*AS_PEERS_DO, "xargs", f"-P{SLOTS}", "-n1", "sh"],
@@ -99,20 +101,16 @@ def _time_replay(directory: Path, encode: Encode, clip: Path) -> float:
     return seconds
 
 
-def _lay_out(workspace: Path, encode: Encode, clip: Path) -> Path:
-    """Make a workspace like that of the recorded call; return a script that repeats the call."""
-    recorded = next(
-        path for path in (encode.cwd, *encode.cwd.parents) if path.parent.name == "scratch"
-    )
-    cwd = workspace / encode.cwd.relative_to(recorded)
-    arguments = [argument.replace(str(recorded), str(workspace)) for argument in encode.arguments]
+def _lay_out(workspace: Path, calls: Sequence[Call], clip: Path) -> Path:
+    """Make a workspace like that of the recorded calls; return a script that repeats them."""
+    cwd = calls[0].cwd
+    recorded = next(path for path in (cwd, *cwd.parents) if path.parent.name == "scratch")
     for place in ("in", "out/thumbnails"):
         (workspace / place).mkdir(parents=True)
     shutil.copyfile(clip, workspace / "in" / "source")
     script = workspace / "run"
-    script.write_text(
-        f"cd {shlex.quote(str(cwd))} && exec ffmpeg {shlex.join(arguments)} </dev/null\n"
-    )
+    lines = [f"cd {call.cwd} && ffmpeg {call.arguments} </dev/null" for call in calls]
+    script.write_text("set -e\n" + "\n".join(lines).replace(str(recorded), str(workspace)) + "\n")
     return script
 
 
