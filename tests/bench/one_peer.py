@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 40
 # All goes through pipes, because the product allows some calls to write no file at all.
 RECORDER = """#!/bin/bash
 began=$EPOCHREALTIME
-[ {name} = ffprobe ] || echo "$(printf '%q ' "$PWD" "$@")" >"{directory}/calls"
+[ {name} = ffprobe ] || echo "$(printf '%q ' "$PWD" "$@")" >"{calls}"
 {program} "$@"
 status=$?
 echo "$began $EPOCHREALTIME" >"{directory}/times"
@@ -54,9 +54,13 @@ class Call:
 
 
 class Recorder:
-    """An ffmpeg and an ffprobe that note when they ran, and what was encoded."""
+    """An ffmpeg and an ffprobe that note when they ran, and what ffmpeg was called with.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        keep_calls: Note the calls, too; they fill their pipe after some four tasks.
+    """
+
+    def __init__(self, directory: Path, *, keep_calls: bool = False) -> None:
         directory.mkdir()
         self._directory = directory
         for name in ("ffmpeg", "ffprobe"):
@@ -64,7 +68,10 @@ class Recorder:
             if program is None:
                 raise SystemExit(f"{name} is not on PATH: apt-get install ffmpeg")
             script = directory / name
-            script.write_text(RECORDER.format(name=name, program=program, directory=directory))
+            calls = directory / "calls" if keep_calls else "/dev/null"
+            script.write_text(
+                RECORDER.format(name=name, program=program, directory=directory, calls=calls)
+            )
             script.chmod(0o755)
         self._pipes = {name: self._make_pipe(name) for name in ("times", "calls")}
         self._received = dict.fromkeys(self._pipes, b"")

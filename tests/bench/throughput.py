@@ -67,7 +67,7 @@ def measure() -> list[Row]:
 def _record_calls(directory: Path, clip: Path) -> Sequence[Call]:
     """Let a peer transcode the clip once, and return what it called ffmpeg for."""
     directory.mkdir()
-    recorder = Recorder(directory / "bin")
+    recorder = Recorder(directory / "bin", keep_calls=True)
     with running_peer(directory, slots=SLOTS, settings=recorder.settings) as peer:
         peer.wait_until_done(peer.submit(clip, "web"))
     return [call for call in recorder.calls() if MADE_IN_BETWEEN not in call.arguments]
