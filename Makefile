@@ -1,7 +1,7 @@
 # What people type here; `make help` lists it. Logic longer than a line lives in .ci/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint lock picture clean
+.PHONY: help demo test bench simulate lint lock picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ test: .venv/dev.stamp ## Run all tests (ARGS="-m 'not slow' tests/unit" goes to 
 
 bench: .venv/dev.stamp ## Measure, and print one table of what was measured and what was promised
 	@.venv/bin/python -m tests.bench.run $(ARGS)
+
+SEEDS ?= 200
+simulate: .venv/dev.stamp ## Look for faults in the gossip with random seeds (SEEDS=100000 for a night)
+	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 lint: .venv/dev.stamp ## Check format, style, types and who may import whom
 	.venv/bin/ruff format --check .

@@ -14,10 +14,12 @@ class ContainerFailureDetected:
         failed_uid: 16 hexadecimal digits, as in every event's envelope.
         failed_name: What people call that peer.
         failed_epoch: The start of it that died; a restarted peer has a higher one.
-        failed_container: The container's id, or `pid:N` for a local process.
+        failed_container: The container's id, or `pid:N` for a local process. Empty where the peer
+            itself, started again, tells of its former life.
         failed_node: The machine it was on.
         silent_s: For how long nothing had been heard of it.
-        witnesses: How many peers found it silent; 0 when the orchestrator reported the death.
+        witnesses: How many peers found it silent; 0 when whoever records this was only told, by
+            other peers or by the orchestrator.
     """
 
     kind: ClassVar[str] = "ContainerFailureDetected"
@@ -28,6 +30,3 @@ class ContainerFailureDetected:
     failed_node: str
     silent_s: float
     witnesses: int
-
-
-MembershipEvent = ContainerFailureDetected

@@ -1,16 +1,17 @@
 """The peer's process: wires its parts, and starts and stops them in order.
 
-Three nested nurseries, named by what lives in them:
+Nested nurseries, named by what lives in them:
 
-    services    the control socket, the sweeper, the watch over signals
-      jobs      the parts being worked on
-        intake  the loop that takes new ones
+    cluster       gossip and membership, the watch over signals
+      services    the control socket, the sweeper, the undertaker
+        records   the writer of the counted events
+          jobs    the parts being worked on
+            intake  the loop that takes new ones, while this peer does not drain
 
-There is no fourth one for an event writer around them: every event so far is written by the ledger,
-in the transaction of the change it tells of.
-
-Stopping is one line: cancel `intake`, give `jobs` a deadline, cancel `services`. The control socket
-answers until the last job has ended, so that a person can see what a stopping peer waits for.
+Stopping is one line: end `intake`, give `jobs` a deadline, cancel `records` and `services`, say
+good-bye, cancel `cluster`. So the others see a stopping peer drain, and then leave; they hear of it
+for as long as it can still hold work. The control socket answers until the last job has ended, so
+that a person can see what a stopping peer waits for.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,18 +28,28 @@ from typing import Any
 
 import trio
 
+from gossip.messages import Verb
+from membership.changes import Change, IdentityLost, OrderReceived
 from peer import identity
 from peer.assembly import Parts, assemble
+from peer.cluster_news import log_change
+from peer.cluster_requests import ClusterRequests
 from peer.config import Config
 from peer.control import Command, ControlServer, SendItem
+from peer.duties import Bury, former_life
 from peer.errors import CommandFailed
 from peer.events import EventStamper
-from peer.examination import examine
+from peer.examination import examine, examine_gossip
+from peer.gossip_log import GossipLog
 from peer.machine import default_name
+from peer.neighbours import Neighbours, renamed
 from peer.own import own_directory
 from peer.protocol import PeerStatus, Running
 from peer.requests import COMMANDS
 from peer.usage import UsageMeter
+from peer.work import Work
+from pipeline.errors import LedgerUnavailable, Unavailable
+from pipeline.events import Record
 from pipeline.tasks import Holder
 
 log = logging.getLogger(__name__)
@@ -49,6 +60,9 @@ INTERRUPTED = 128 + signal.SIGINT
 
 HAND_BACK_S = 5.0
 """How long the ledger may take to hear that work is handed back, when the grace is over."""
+
+QUEUE_LOOK_S = 10.0
+"""How often the queue is asked how much is waiting. Every peer asks, so not every second."""
 
 
 @dataclass(slots=True)
@@ -84,11 +98,13 @@ class Agent:
         self._lifeline = lifeline
         self._places = config.places.peer(config.peer.name)
         self._stop = Stop()
-        self._drained = trio.Event()
+        self._draining = False
+        self._turned = trio.Event()
         self._started_at = datetime.now(UTC)
         self._meter = UsageMeter()
-        self._holder: Holder | None = None
+        self._queue_ready = 0
         self._parts: Parts | None = None
+        self._own_burial: Bury | None = None
 
     async def run(self) -> int:
         """Run until told to stop; return the process's exit status.
@@ -97,31 +113,80 @@ class Agent:
             PeerError, PipelineError: The peer cannot start; the message says what to do.
         """
         with own_directory(self._places):
+            crashed = identity.crashed(self._places.identity)
             saved = identity.renew(self._places.identity)
-            holder = self._holder = Holder(
+            self._holder = Holder(
                 peer_uid=saved.uid,
                 peer_name=self._config.peer.name,
                 epoch=saved.epoch,
                 container=f"pid:{os.getpid()}",
                 node=default_name(),
             )
-            stamper = EventStamper(saved, container=holder.container, node=holder.node)
-            async with trio.open_nursery() as services:
-                services.start_soon(self._watch_signals)
-                if self._lifeline is not None:
-                    services.start_soon(self._watch_lifeline, self._lifeline)
-                control = ControlServer(self._places.control_socket, self._commands())
-                await services.start(control.run)
-                async with AsyncExitStack() as stack:
-                    if await self._assemble(stack, holder, stamper):
-                        await self._work(services)
-                    # Nobody may ask any more when the parts are taken down.
-                    self._parts = None
-                    services.cancel_scope.cancel()
+            self._stamper = EventStamper(
+                saved, container=self._holder.container, node=self._holder.node
+            )
+            self._log = GossipLog(write=self._write_records, recorder=self._stamper)
+            self._neighbours = Neighbours(
+                self._config,
+                self._holder,
+                work=self._work_now,
+                on_change=self._hear,
+                on_event=self._log.note_event,
+            )
+            if crashed is not None:
+                self._own_burial = former_life(
+                    crashed.uid,
+                    crashed.epoch,
+                    name=self._holder.peer_name,
+                    node=self._holder.node,
+                )
+            try:
+                await self._take_part()
+            finally:
+                self._mark_left()
         log.info("stopped", extra={"action": "stopped"})
         return self._stop.exit_status
 
-    async def _assemble(self, stack: AsyncExitStack, holder: Holder, stamper: EventStamper) -> bool:
+    async def _take_part(self) -> None:
+        """Be a member of the cluster for as long as there is something to do."""
+        async with trio.open_nursery() as cluster:
+            cluster.start_soon(self._watch_signals)
+            if self._lifeline is not None:
+                cluster.start_soon(self._watch_lifeline, self._lifeline)
+            await cluster.start(self._neighbours.run)
+            await self._serve()
+            await self._neighbours.leave()
+            cluster.cancel_scope.cancel()
+
+    def _mark_left(self) -> None:
+        """Let the next start know that this life left nothing to clear up, if that is so.
+
+        Not so: it fails in the middle of its work, or has not come to tell of an earlier crash.
+        """
+        if self._parts is not None or self._own_burial is not None:
+            return
+        own = identity.Identity(uid=self._holder.peer_uid, epoch=self._holder.epoch)
+        try:
+            identity.mark_left(self._places.identity, own)
+        except identity.IdentityUnusable as error:
+            log.warning(
+                "the next start will take this one for crashed",
+                extra={"action": "stopped", "error": str(error)},
+            )
+
+    async def _serve(self) -> None:
+        """Answer people and work, until told to stop and done with it."""
+        async with trio.open_nursery() as services:
+            control = ControlServer(self._places.control_socket, self._commands())
+            await services.start(control.run)
+            async with AsyncExitStack() as stack:
+                if await self._assemble(stack):
+                    await self._work(services)
+                # Nobody may ask any more when the parts are taken down.
+                self._parts = None
+                services.cancel_scope.cancel()
+
+    async def _assemble(self, stack: AsyncExitStack) -> bool:
         """Bring the parts up, however long the ledger takes; False when told to stop before."""
         async with trio.open_nursery() as starting:
 
@@ -130,7 +195,15 @@ class Agent:
                 starting.cancel_scope.cancel()
 
             starting.start_soon(give_up)
-            self._parts = await stack.enter_async_context(assemble(self._config, holder, stamper))
+            parts = assemble(
+                self._config,
+                self._stamper,
+                holder=lambda: self._holder,
+                view=self._neighbours.view,
+                may_take=self._neighbours.may_take,
+                own_burial=self._own_burial,
+            )
+            self._parts = await stack.enter_async_context(parts)
             starting.cancel_scope.cancel()
         return self._parts is not None
 
@@ -138,21 +211,34 @@ class Agent:
         """Take work until told to stop, then finish it, or hand it back when the grace is over."""
         parts = self._parts
         assert parts is not None
+        parts.worker.holder = self._holder  # it may have changed while the ledger was waited for
+        self._neighbours.set_encoders(parts.encoders)
+        self._neighbours.tell()
         services.start_soon(parts.sweeper.run)
+        services.start_soon(parts.undertaker.run)
+        services.start_soon(self._watch_queue, parts)
         log.info("working", extra={"action": "started", "slots": self._config.peer.slots})
-        async with trio.open_nursery() as jobs:
-            services.start_soon(self._end_jobs, parts, jobs.cancel_scope)
-            async with trio.open_nursery() as intake:
-                intake.start_soon(self._drain, intake.cancel_scope)
-                intake.start_soon(parts.worker.take_work, jobs)
-            await self._stop.asked.wait()
-        # A sweep may hang in a server that does not answer.
-        parts.database.stop_within(HAND_BACK_S)
+        async with trio.open_nursery() as records:
+            records.start_soon(self._log.run)
+            async with trio.open_nursery() as jobs:
+                services.start_soon(self._end_jobs, parts, jobs.cancel_scope)
+                await self._take_work(parts, jobs)
+            # A sweep may hang in a server that does not answer.
+            parts.database.stop_within(HAND_BACK_S)
+            records.cancel_scope.cancel()
+        self._own_burial = parts.undertaker.own_burial
 
-    async def _drain(self, intake: trio.CancelScope) -> None:
-        await self._drained.wait()
-        log.info("draining: no more work is taken", extra={"action": "draining"})
-        intake.cancel()
+    async def _take_work(self, parts: Parts, jobs: trio.Nursery) -> None:
+        """Take work whenever this peer does not drain, until it is told to stop."""
+        while not self._stop.asked.is_set():
+            turned = self._turned
+            if self._draining:
+                await turned.wait()
+                continue
+            async with trio.open_nursery() as intake:
+                intake.start_soon(parts.worker.take_work, jobs)
+                await turned.wait()
+                intake.cancel_scope.cancel()
 
     async def _end_jobs(self, parts: Parts, jobs: trio.CancelScope) -> None:
         """Let jobs go on for the grace, counted from the signal, and then have them handed back."""
@@ -162,6 +248,13 @@ class Agent:
             await self._stop.hurried.wait()
         jobs.cancel()
         parts.database.stop_within(HAND_BACK_S)
+
+    async def _watch_queue(self, parts: Parts) -> None:
+        """Know about how much is waiting: the others see it in the table."""
+        while True:
+            with suppress(Unavailable):
+                self._queue_ready = (await parts.queue.depth()).ready
+            await trio.sleep(QUEUE_LOOK_S)
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -176,14 +269,82 @@ class Agent:
         self._ask_to_stop(0, hurry=True)
 
     def _ask_to_stop(self, exit_status: int, *, hurry: bool = False) -> None:
-        self._drained.set()
         self._stop.ask(exit_status, hurry=hurry)
+        self._drain(True)
+        self._turn()  # also where it was draining already
+
+    def _drain(self, draining: bool) -> None:
+        """Take no more work, or take it again; who is stopping does not begin anew."""
+        if draining == self._draining or (self._stop.asked.is_set() and not draining):
+            return
+        self._draining = draining
+        said = "draining: no more work is taken" if draining else "taking work again"
+        log.info(said, extra={"action": "draining" if draining else "resumed"})
+        self._turn()
+
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = trio.Event()
+        self._neighbours.tell()
+
+    # -- what the cluster says and asks ------------------------------------------------------------
+
+    def _hear(self, change: Change) -> None:
+        """Pass a change on to those who act on it; it comes in the middle of the gossip loop."""
+        log_change(change)
+        self._log.note_change(change)
+        if self._parts is not None:
+            self._parts.undertaker.notice(change)
+        match change:
+            case OrderReceived():
+                self._obey(change.verb)
+            case IdentityLost():
+                self._holder = renamed(self._holder, change)
+                self._stamper.go_on_as(
+                    identity.Identity(uid=self._holder.peer_uid, epoch=self._holder.epoch)
+                )
+                if self._parts is not None:
+                    self._parts.worker.holder = self._holder
+
+    def _obey(self, verb: Verb) -> None:
+        match verb:
+            case Verb.DRAIN:
+                self._drain(True)
+            case Verb.RESUME:
+                self._drain(False)
+            case Verb.LEAVE:
+                # Asked twice is still asked: only a second signal hurries, and hands work back.
+                if not self._stop.asked.is_set():
+                    self._ask_to_stop(0)
+
+    def _work_now(self) -> Work:
+        """What the others are told once a second."""
+        if self._parts is None:
+            return Work(draining=self._draining)
+        jobs = self._parts.worker.jobs
+        steps = [job.progress.step for job in jobs if job.progress is not None]
+        return Work(
+            slots=self._config.peer.slots,
+            running=len(jobs),
+            encoding=steps.count("transcode"),
+            queue=self._queue_ready,
+            draining=self._draining,
+            away=tuple(self._parts.worker.trouble),
+        )
+
+    async def _write_records(self, records: Sequence[Record]) -> None:
+        if self._parts is None:
+            raise LedgerUnavailable("the ledger is not connected yet", definite=True)
+        await self._parts.records.record(records)
 
     # -- what the control socket serves ------------------------------------------------------------
 
     def _commands(self) -> Mapping[str, Command]:
-        own = {"status": self._status, "drain": self._drain_command, "doctor": self._doctor}
-        return own | {name: self._when_ready(name) for name in COMMANDS}
+        own = {"status": self._status, "doctor": self._doctor}
+        about_cluster = ClusterRequests(
+            self._neighbours, self._log, self._obey, name=self._config.peer.name
+        ).commands()
+        return {**own, **about_cluster, **{name: self._when_ready(name) for name in COMMANDS}}
 
     def _when_ready(self, name: str) -> Command:
         async def command(arguments: Mapping[str, Any], send_item: SendItem) -> Any:
@@ -194,15 +355,11 @@ class Agent:
 
         return command
 
-    async def _drain_command(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
-        self._drained.set()
-        return {}
-
     async def _doctor(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
-        return await examine(self._parts)
+        found = await examine(self._parts)
+        return [*found, *examine_gossip(self._neighbours, self._config.gossip.join)]
 
     async def _status(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
-        assert self._holder is not None
         cpu_percent, memory_bytes = await trio.to_thread.run_sync(self._meter.measure)
         trouble = self._parts.worker.trouble if self._parts else {}
         return PeerStatus(
@@ -222,11 +379,12 @@ class Agent:
             dependencies={
                 name: trouble.get(name, "ok" if self._parts else "starting")
                 for name in ("ledger", "queue", "store")
-            },
+            }
+            | {name: why for name, why in trouble.items() if name == "cluster"},
         )
 
     def _state(self) -> Any:
-        if self._drained.is_set():
+        if self._draining:
             return "draining"
         if self._parts is None:
             return "starting"

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
+from membership.view import View
 from peer.config import Config
+from peer.duties import Bury
 from peer.machine import processors
 from peer.requests import Requests
+from peer.undertaker import Undertaker
 from pipeline.errors import LedgerUnavailable
 from pipeline.events import Recorder
+from pipeline.hold import MayTake
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.media.config import ENCODER_THREADS_MAX, TranscodeConfig
 from pipeline.media.tools import find_tools
 from pipeline.media.transcoder import FfmpegTranscoder
-from pipeline.ports import ObjectStore, TaskDesk, TaskQueue
+from pipeline.ports import ObjectStore, Sweep, TaskDesk, TaskQueue
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.stores.directory import DirectoryStore
 from pipeline.sweeper import Sweeper, expiry
@@ -45,72 +49,98 @@ class Parts:
 
     worker: Worker
     sweeper: Sweeper
+    undertaker: Undertaker
     requests: Requests
     desk: TaskDesk
+    records: Sweep
     queue: TaskQueue
     store: ObjectStore
     database: Database
     scratch: Path
+    encoders: frozenset[str]
 
 
 @asynccontextmanager
-async def assemble(config: Config, holder: Holder, recorder: Recorder) -> AsyncIterator[Parts]:
+async def assemble(
+    config: Config,
+    recorder: Recorder,
+    *,
+    holder: Callable[[], Holder],
+    view: Callable[[], View],
+    may_take: MayTake,
+    own_burial: Bury | None = None,
+) -> AsyncIterator[Parts]:
     """Bring up everything between the configuration and a peer that can work.
 
     A ledger by URL may be away: it is waited for. Everything else that is missing is an error.
+
+    Args:
+        holder: Under which identity this peer works now.
+        view: What it believes of the cluster.
+        may_take: Why it should take no work, as far as the cluster goes.
+        own_burial: What is to be told of its former life, where that was a crash.
 
     Raises:
         ToolMissing: ffmpeg or a PostgreSQL server is not on this machine.
         PipelineError: Something cannot be used; the message says what to do.
     """
     rng = random.Random()  # noqa: S311 - draws delays, not secrets
-    retry = config.retry
     scratch = config.places.peer(config.peer.name).scratch
     tools = await trio.to_thread.run_sync(
         find_tools, config.transcode.ffmpeg, config.transcode.ffprobe
     )
-    transcoder = FfmpegTranscoder(tools, _shared_threads(config))
-    # A store that somebody named must be there: an unmounted disk is not an empty store.
-    store = DirectoryStore(config.store_directory, create=config.store.directory is None)
-    await store.sweep()
+    store = await _store(config)
     async with _database(config) as database:
-        ledger = PostgresLedger(
-            database,
-            lease_s=config.ledger.lease_s,
-            expiry=expiry(retry, rng),
-            recorder=recorder,
-        )
-        await _prepare_patiently(ledger)
+        ledger = await _ledger(config, database, recorder, rng)
         queue = EmbeddedQueue(database)
+        sweeper = Sweeper(sweep=ledger, queue=queue, rng=rng)
         try:
             yield Parts(
                 worker=Worker(
-                    WorkerConfig(slots=config.peer.slots, scratch=scratch, retry=retry),
+                    WorkerConfig(slots=config.peer.slots, scratch=scratch, retry=config.retry),
                     ledger=ledger,
                     queue=queue,
                     store=store,
-                    transcoder=transcoder,
-                    holder=holder,
+                    transcoder=FfmpegTranscoder(tools, _shared_threads(config)),
+                    holder=holder(),
                     recorder=recorder,
                     rng=rng,
+                    may_take=may_take,
                 ),
-                sweeper=Sweeper(sweep=ledger, queue=queue, rng=rng),
+                sweeper=sweeper,
+                undertaker=Undertaker(
+                    ledger=ledger,
+                    wake=sweeper.wake,
+                    view=view,
+                    own=holder,
+                    recorder=recorder,
+                    own_burial=own_burial,
+                ),
                 requests=Requests(
                     desk=ledger,
                     sweep=ledger,
                     queue=queue,
                     store=store,
-                    attempts_max=retry.attempts_max,
+                    attempts_max=config.retry.attempts_max,
                 ),
                 desk=ledger,
+                records=ledger,
                 queue=queue,
                 store=store,
                 database=database,
                 scratch=scratch,
+                encoders=tools.encoders,
             )
         finally:
             with trio.CancelScope(shield=True):
                 await queue.aclose()
+
+
+async def _store(config: Config) -> DirectoryStore:
+    """A store that somebody named must be there: an unmounted disk is not an empty store."""
+    store = DirectoryStore(config.store_directory, create=config.store.directory is None)
+    await store.sweep()
+    return store
 
 
 def _shared_threads(config: Config) -> TranscodeConfig:
@@ -160,7 +190,16 @@ async def _database(config: Config) -> AsyncIterator[Database]:
                 await trio.to_thread.run_sync(server.leave)
 
 
-async def _prepare_patiently(ledger: PostgresLedger) -> None:
+async def _ledger(
+    config: Config, database: Database, recorder: Recorder, rng: random.Random
+) -> PostgresLedger:
+    """Wait until the ledger answers, however long that takes, and bring it up to date."""
+    ledger = PostgresLedger(
+        database,
+        lease_s=config.ledger.lease_s,
+        expiry=expiry(config.retry, rng),
+        recorder=recorder,
+    )
     while True:
         try:
             await ledger.prepare()
@@ -168,4 +207,4 @@ async def _prepare_patiently(ledger: PostgresLedger) -> None:
             log.warning("waiting for the ledger", extra={"action": "wait", "error": str(error)})
             await trio.sleep(LOOK_AGAIN_S)
         else:
-            return
+            return ledger

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from peer.commands import demo, events, peers, tasks
+from peer.commands import cluster, demo, events, peers, tasks
 from peer.commands.session import Boundary
 
 EPILOG = """\b
@@ -38,8 +38,11 @@ for command in (
     tasks.retry,
     tasks.cancel,
     events.events,
+    cluster.table,
     peers.status,
-    peers.drain,
+    cluster.drain,
+    cluster.leave,
+    cluster.keys,
     peers.doctor,
     peers.completion,
 ):

@@ -19,6 +19,9 @@ from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta
 
+from gossip.addresses import parse_address
+from gossip.errors import GossipError
+from gossip.keys import parse_material
 from peer import options
 from peer.machine import default_config_file, default_data_dir, default_name, processors
 from peer.options import SECRET
@@ -115,6 +118,67 @@ class RetryConfig(RetryPolicy):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GossipSettings:
+    """How this peer and the others find, hear and trust each other: one UDP socket.
+
+    The peers of one data directory find each other without any of it.
+    """
+
+    join: tuple[str, ...] = ()
+    # Peers of other machines, as host or host:port ([v6]:port); any of them that lives is enough.
+    # A name may stand for many addresses, and is looked up again at every try. In a list, or a
+    # text with commas.
+    listen: str = ""
+    # Where datagrams are received, as host:port; 0.0.0.0 or [::] is every network. Empty: without
+    # anything to join, or when all of it is on this machine, 127.0.0.1 and any free port;
+    # otherwise [::]:7946, which is IPv4 and IPv6 (0.0.0.0:7946 where the system has no IPv6), or
+    # any free port where another peer has that one.
+    advertise: str = ""
+    # Where the others send to, as host or host:port, if that is not where they see this peer's
+    # datagrams come from. Empty: found out.
+    cluster: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="a text of 1 to 64 characters"),
+    ] = "grapevine"
+    # The cluster's name: peers with another one are not heard, even with the same key.
+    key: str | None = field(default=None, metadata=SECRET, repr=False)
+    # The cluster's secret: 32 bytes as base64 or hexadecimal digits. `peerctl keys generate` makes
+    # one. The same for every peer, and better from a file: gossip.key_file, or the variable
+    # GRAPEVINE_GOSSIP_KEY_FILE. None: one that is made in the data directory, which serves the
+    # peers of this machine. Once keys were changed while peers ran (`peerctl keys`), what each has
+    # saved counts, and this only for a peer that has saved nothing yet.
+    plaintext: bool = False
+    # Neither encrypt nor authenticate. Only for a listen address of this machine (127.0.0.1, ::1).
+    profile: Literal["lan", "quiet"] = "lan"
+    # `quiet`: a third of the traffic (some 2 kB/s), and a death is noticed half as fast. The same
+    # for every peer.
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.plaintext:
+            raise ValueError("gossip.key and gossip.plaintext exclude each other; leave one out")
+        texts = [*self.join, *filter(None, [self.advertise])]
+        try:
+            for text in texts:
+                parse_address(text)
+            if self.listen:
+                parse_address(self.listen, any_port=True)
+            if self.key is not None:
+                parse_material(self.key)
+        except GossipError as error:
+            raise ValueError(f"gossip: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipSettings:
+    """What this peer may become among the others."""
+
+    eligible: bool = True
+    # Whether it may be proposed as the leader.
+    priority: Annotated[int, Meta(ge=0, le=255)] = 0
+    # Among those that may lead, lower ones come first; then the one that was started first.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything, by section."""
 
@@ -123,6 +187,8 @@ class Config:
     store: StoreConfig
     transcode: TranscodeConfig
     retry: RetryConfig
+    gossip: GossipSettings
+    membership: MembershipSettings
 
     @property
     def places(self) -> Places:

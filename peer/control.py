@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import trio
 
-from peer.errors import PeerError
+from peer.errors import CommandFailed, FailureKind, PeerError
 from peer.paths import socket_address
 from pipeline.errors import BadRequest, NoSuchTask, NotAllowed, PipelineError
 
@@ -92,14 +92,8 @@ class ControlServer:
         try:
             command, arguments = self._parse(request)
             data = msgspec.to_builtins(await command(arguments, send_item))
-        except NoSuchTask as error:
-            return _refusal(error, "not_found")
-        except NotAllowed as error:
-            return _refusal(error, "failed")
-        except (BadRequest, msgspec.ValidationError) as error:
-            return _refusal(error, "usage")
-        except (PipelineError, PeerError) as error:
-            return _refusal(error, "failed")
+        except (PipelineError, PeerError, msgspec.ValidationError) as error:
+            return _refusal(error, _kind(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise  # nobody is there to be answered
         except Exception:
@@ -151,6 +145,19 @@ async def _until_closed(stream: trio.SocketStream, answering: trio.CancelScope) 
 
 async def _send(stream: trio.SocketStream, line: dict[str, Any]) -> None:
     await stream.send_all(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _kind(error: Exception) -> FailureKind:
+    match error:
+        case CommandFailed():
+            return error.kind
+        case NoSuchTask():
+            return "not_found"
+        case NotAllowed():
+            return "failed"
+        case BadRequest() | msgspec.ValidationError():
+            return "usage"
+    return "failed"
 
 
 def _refusal(error: Exception | str, kind: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _epochs(places: Places) -> list[float]:
             words = file.read_text().split()
         except (OSError, UnicodeDecodeError):
             continue
-        if len(words) == 2 and words[1].isdecimal():
+        if len(words) >= 2 and words[1].isdecimal():
             found.append(float(words[1]))
     return found
 

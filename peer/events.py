@@ -54,12 +54,17 @@ class EventStamper:
         self._node = node
         self._sequence = count(1)
 
+    def go_on_as(self, identity: Identity) -> None:
+        """Stamp with another identity from now on; the numbers go on, so none is used twice."""
+        self._identity = identity
+
     def __call__(self, event: Recordable) -> Record:
         """Put an event in its envelope."""
         assert event.kind in EVENT_KINDS, f"{event.kind} is not one of the seventeen"
+        identity = self._identity
         stamp = Stamp(
-            peer_uid=self._identity.uid,
-            epoch=self._identity.epoch,
+            peer_uid=identity.uid,
+            epoch=identity.epoch,
             sequence=next(self._sequence),
             container=self._container,
             node=self._node,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
+from membership.view import View
 from peer.assembly import Parts
 from peer.protocol import Check
+from peer.table import lives
 from pipeline.errors import PipelineError, StoreUnavailable
 
 TRY_WITHIN_S = 5.0
@@ -70,6 +73,77 @@ async def examine(parts: Parts | None) -> list[Check]:
         await _try("queue", queue, "look at the PostgreSQL server's log"),
         await _try("store", store, "look whether its disk is full or not mounted"),
     ]
+
+
+def examine_gossip(neighbours: Gossiping, join: Collection[str]) -> list[Check]:
+    """How this peer stands to the others.
+
+    Args:
+        join: The seeds that it was given.
+    """
+    view, counters = neighbours.view(), neighbours.counters()
+    living = sum(map(lives, view.members))
+    dropped = {
+        name.removeprefix("dropped_"): count
+        for name, count in sorted(counters.items())
+        if name.startswith("dropped_") and count
+    }
+    told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    lag_ms = neighbours.loop_lag_s * 1000
+    detail = (
+        f"listens at {neighbours.address} (UDP), {living} member{'s' if living != 1 else ''}, "
+        f"loop at most {lag_ms:.0f} ms late; dropped: {told or 'nothing'}"
+    )
+    if jumps := counters.get("clock_jumps", 0):
+        detail += f"; the clock was set, or the machine stood still, {jumps} times"
+    foreign = sum(dropped.get(reason, 0) for reason in ("key", "forged", "plaintext"))
+    if living <= 1 and join:
+        advice = (
+            "look whether the seeds run and whether a firewall stops UDP to their port or to this "
+            "one's"
+        )
+        if foreign:
+            advice = (
+                "somebody is heard who has another key or another cluster name: compare "
+                "gossip.key and gossip.cluster with theirs (peerctl keys list)"
+            )
+        return [Check(check="gossip", ok=False, detail=f"alone; {detail}", advice=advice)]
+    if view.deaf:
+        advice = "look at this machine's network, and whether it is overloaded"
+        return [
+            Check(check="gossip", ok=False, detail=f"hears hardly anybody; {detail}", advice=advice)
+        ]
+    checks = [Check(check="gossip", ok=True, detail=detail, note=bool(foreign))]
+    if neighbours.keys_note:
+        checks.append(Check(check="keys", ok=True, note=True, detail=neighbours.keys_note))
+    return checks
+
+
+class Gossiping(Protocol):
+    """**Protocol**: what is asked of the peer's membership; see `Neighbours`."""
+
+    @property
+    def address(self) -> str:
+        """Where the others send to."""
+        ...
+
+    @property
+    def loop_lag_s(self) -> float:
+        """By how much the loop ran late at worst."""
+        ...
+
+    @property
+    def keys_note(self) -> str:
+        """What is odd about the keys."""
+        ...
+
+    def view(self) -> View:
+        """What this peer believes now."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Everything that was counted."""
+        ...
 
 
 class _Problem(Exception):

@@ -35,6 +35,15 @@ _PEER = (
     DATA_DIR,
     click.option("--slots", metavar="N", help="How many videos at the same time."),
     click.option("--ledger-url", metavar="URL", help="PostgreSQL; without it, an embedded one."),
+    click.option(
+        "--join",
+        multiple=True,
+        metavar="ADDRESS",
+        callback=lambda _context, _option, given: given or None,
+        help="A peer of another machine, as host or host:port (repeatable).",
+    ),
+    click.option("--listen", metavar="HOST:PORT", help="Where the other peers' datagrams come."),
+    click.option("--advertise", metavar="HOST[:PORT]", help="Where the others send theirs."),
     click.option("--stop-grace-s", metavar="S", help="How long work may go on after SIGTERM."),
     click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
     click.option("--log-format", metavar="FORMAT", help="console or json."),
@@ -48,6 +57,9 @@ _PATHS = {
     "log_level": "peer.log_level",
     "log_format": "peer.log_format",
     "ledger_url": "ledger.url",
+    "join": "gossip.join",
+    "listen": "gossip.listen",
+    "advertise": "gossip.advertise",
 }
 
 

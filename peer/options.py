@@ -29,7 +29,7 @@ import msgspec
 from peer.errors import ConfigError
 
 SECRET = {"secret": True}
-"""Field metadata: the value may also come from a file, and is never printed."""
+"""Field metadata: the value may also come from a file that is named, and is never printed."""
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -82,8 +82,13 @@ def from_flags(options: Mapping[str, Option], flags: Mapping[str, Any]) -> Itera
     """Take flags by the paths of their settings; a flag that is None was not given."""
     for path, value in flags.items():
         if value is not None:
-            origin = "option --" + path.removeprefix("peer.").replace(".", "-").replace("_", "-")
-            yield Given(_known(options, path, "setting"), value, origin, Path.cwd())
+            origin = f"option --{_flag(path)}"
+            yield _given(options, path, value, origin, Path.cwd())
+
+
+def _flag(path: str) -> str:
+    """What people type: the sections that have most of the flags are left out of their names."""
+    return path.removeprefix("peer.").removeprefix("gossip.").replace(".", "-").replace("_", "-")
 
 
 def from_assignments(options: Mapping[str, Option], assignments: Iterable[str]) -> Iterator[Given]:
@@ -92,9 +97,7 @@ def from_assignments(options: Mapping[str, Option], assignments: Iterable[str]) 
         path, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"option --set {text}: write it as section.key=value")
-        yield Given(
-            _known(options, path.strip(), "setting"), value.strip(), f"option --set {path}", Path()
-        )
+        yield _given(options, path.strip(), value.strip(), f"option --set {path}", Path.cwd())
 
 
 def from_environment(
@@ -135,7 +138,23 @@ def from_file(options: Mapping[str, Option], file: Path) -> Iterator[Given]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
     for path, value in _leaves(options, document, file):
-        yield Given(options[path], value, f"{file}: {path}", file.absolute().parent)
+        yield _given(options, path, value, f"{file}: {path}", file.absolute().parent)
+
+
+def _given(options: Mapping[str, Option], path: str, value: Any, origin: str, base: Path) -> Given:
+    """Find the setting of that path; `<path>_file` names a file that holds a secret one's value."""
+    if option := _in_file(options, path):
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{origin}: expected a path, got {value!r}")
+        file = base / Path(value).expanduser()
+        return Given(option, _secret(file, origin), f"{origin} ({file})", base)
+    return Given(_known(options, path, "setting"), value, origin, base)
+
+
+def _in_file(options: Mapping[str, Option], path: str) -> Option | None:
+    """The secret setting whose value is in the file that a setting of this path names."""
+    option = None if path in options else options.get(path.removesuffix("_file"))
+    return option if option and option.secret else None
 
 
 def _leaves(
@@ -148,7 +167,7 @@ def _leaves(
             yield from _leaves(options, value, file, path + ".")
         elif inside:
             raise ConfigError(f"{file}: {path} is a section; write it as [{path}]")
-        elif path in options:
+        elif path in options or _in_file(options, path):
             yield path, value
         else:
             what = "section" if isinstance(value, dict) else "setting"
@@ -177,8 +196,12 @@ def build(
     """
     chosen: dict[str, Given] = {}
     for layer in layers:
+        inside: dict[str, Given] = {}
         for given in layer:
-            chosen.setdefault(given.option.path, given)
+            known = inside.setdefault(given.option.path, given)
+            if known is not given and given.option.secret:
+                raise ConfigError(f"{known.origin} and {given.origin} say the same; leave one out")
+        chosen = inside | chosen
     values = dict(defaults) | {path: convert(given) for path, given in chosen.items()}
     return _fill(section, "", values, chosen)
 
@@ -209,8 +232,11 @@ def convert(given: Given) -> Any:
     """
     annotation, value = given.option.annotation, given.value
     textual = isinstance(value, str)
-    if textual and _kinds(annotation) == [bool]:
+    kinds = _kinds(annotation)
+    if textual and kinds == [bool]:
         value = _WORDS.get(value.strip().lower(), value)
+    elif textual and kinds == [tuple[str, ...]]:
+        value = value.replace(",", " ").split()
 
     def path_from(kind: type, text: Any) -> Path:
         if kind is not Path or not isinstance(text, str) or not text:
@@ -265,7 +291,13 @@ def _noun(kind: Any) -> str:
         return " or ".join(str(word) for word in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return " or ".join(str(member.value) for member in kind)
-    nouns = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    nouns = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        tuple[str, ...]: "a list of texts",
+    }
     return nouns.get(kind, "a path" if kind is Path else str(kind))
 
 

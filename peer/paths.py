@@ -2,8 +2,13 @@
 
     <data_dir>/postgres/              the embedded PostgreSQL, shared by the peers of this machine
     <data_dir>/store/                 the directory store
+    <data_dir>/gossip.keys            the keys that this machine's peers share, mode 0600, unless
+                                      a key is configured
     <data_dir>/peers/<name>/          what belongs to one peer alone, mode 0700
-        identity                      its uid and epoch
+        identity                      its uid and epoch, and whether its last life ended well
+        gossip.keys                   the key ring, once it was changed while the peer ran
+        gossip.address                where it listens, for the other peers of this directory
+        members                       whom it knew, for a restart when no seed answers
         control.sock                  what `peerctl` talks to
         scratch/                      one directory for each claim in progress
 
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOCKET_NAME = "control.sock"
+KEYS_NAME = "gossip.keys"
 ADDRESS_BYTES_MAX = 107
 """The kernel's `sun_path` has 108 bytes, the last one for a NUL."""
 
@@ -42,6 +48,21 @@ class PeerPlaces:
     def identity(self) -> Path:
         """The file with the peer's uid and epoch."""
         return self.directory / "identity"
+
+    @property
+    def gossip_keys(self) -> Path:
+        """The key ring that was changed while it ran."""
+        return self.directory / KEYS_NAME
+
+    @property
+    def gossip_address(self) -> Path:
+        """Where its UDP socket is; a dead peer's stays, and does no harm."""
+        return self.directory / "gossip.address"
+
+    @property
+    def members(self) -> Path:
+        """Whom it knew."""
+        return self.directory / "members"
 
     @property
     def control_socket(self) -> Path:
@@ -69,6 +90,11 @@ class Places:
     def store(self) -> Path:
         """The directory store's root, unless another one is configured."""
         return self.data_dir / "store"
+
+    @property
+    def gossip_keys(self) -> Path:
+        """The key ring of those peers that were given no key."""
+        return self.data_dir / KEYS_NAME
 
     def peer(self, name: str) -> PeerPlaces:
         """The places of the peer of that name."""

@@ -54,7 +54,8 @@ class PeerStatus:
         state: `waiting` when a dependency keeps it from taking work.
         cpu_percent: Of one processor, its ffmpegs included.
         memory_bytes: Resident, its ffmpegs included.
-        dependencies: `ok`, or a sentence, for `ledger`, `queue` and `store`.
+        dependencies: `ok`, or a sentence, for `ledger`, `queue` and `store`; `cluster` is there
+            only while it keeps the peer from taking work.
     """
 
     name: str
@@ -121,6 +122,170 @@ class Copied:
 
     copied: int
     size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLoad:
+    """How busy a member is, as it last said.
+
+    Args:
+        age_s: How long ago it said so.
+        cpu, memory: The share of its container's limits that is in use, 0 to 1.
+        slots, running: Parts it can work on, and works on.
+        queue: Messages that it last saw waiting.
+        lag_s: How late its loop ran at worst in the last 10 s.
+        encoding: Encoder processes that run.
+    """
+
+    age_s: float
+    cpu: float
+    memory: float
+    slots: int
+    running: int
+    queue: int
+    lag_s: float
+    encoding: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMember:
+    """A row of the gossip table.
+
+    Args:
+        uid: 16 hexadecimal digits.
+        address: `host:port` of its UDP socket.
+        age_s: How long ago it was last heard, by anybody, as far as is known here. Of the dead and
+            the departed: how long ago that was declared.
+        epoch, incarnation: Counts of its starts, and of what it has said of itself since.
+        leader: It is the one proposed to lead.
+        own: It is the peer that answers.
+        flags: Any of `draining`, `deaf`, `flapping`, `ledger away`, `queue away`, `store away`, and
+            `silent` (the peer that answers should hear it, and does not).
+        keys: The version of its key ring.
+        encoders: The names of those it has, of the ones that are asked about.
+        load: None before it has said anything.
+    """
+
+    uid: str
+    name: str
+    address: str
+    state: Literal["alive", "suspect", "dead", "left"]
+    age_s: float
+    epoch: int
+    incarnation: int
+    node: str
+    container: str
+    version: str
+    leader: bool
+    own: bool
+    eligible: bool
+    priority: int
+    keys: int
+    flags: tuple[str, ...]
+    encoders: tuple[str, ...]
+    load: TableLoad | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Neither dead nor departed."""
+        return self.state in ("alive", "suspect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipTable:
+    """The answer to `table`: the cluster as one peer sees it.
+
+    Args:
+        name, uid: Of the peer that answers.
+        leader, candidate: A uid: who is proposed to lead, and who would be next to be.
+        quorate: At least half of the recent members are alive.
+        deaf: This peer hears hardly anybody, and believes that it is its own fault.
+        suspected: Others have called this peer suspect or dead and not yet taken it back.
+        mass_event: So many fell silent at once that deaths are held back.
+        members: By state, the living first, then by name.
+    """
+
+    name: str
+    uid: str
+    leader: str | None
+    candidate: str | None
+    quorate: bool
+    deaf: bool
+    suspected: bool
+    mass_event: bool
+    members: tuple[TableMember, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownKey:
+    """One key of the ring, without the key.
+
+    Args:
+        fingerprint: 8 hexadecimal digits that tell it from others.
+        primary: It seals; every key of the ring opens.
+    """
+
+    id: int
+    fingerprint: str
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyHolder:
+    """A living member, and the version of the key ring that it has.
+
+    Args:
+        current: It is the very ring that this answer shows.
+    """
+
+    uid: str
+    name: str
+    version: int
+    current: bool
+    own: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownKeys:
+    """The answer to `keys` and to every change of them.
+
+    Args:
+        version: Counts the changes of the ring, in the whole cluster.
+        origin: The uid of the peer where the last one was made; empty before the first.
+        keys: In the order in which they were installed; empty where gossip is plaintext.
+        note: What people should know of how the ring and the settings hang together.
+    """
+
+    version: int
+    origin: str
+    keys: tuple[ShownKey, ...]
+    holders: tuple[KeyHolder, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """The answer to `drain`, `resume` and `leave`: which peer has heard it."""
+
+    uid: str
+    name: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalEvent:
+    """An item of `local_events`: one thing that the peer noticed.
+
+    Args:
+        number: Rises by one with each; a gap says how many are missing.
+        type: The event's or the change's name, such as `HeartbeatReceived` or `MemberSuspected`.
+        data: Its fields.
+    """
+
+    number: int
+    at: datetime
+    type: str
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

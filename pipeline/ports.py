@@ -17,6 +17,7 @@ from uuid import UUID
 from pipeline.errors import Stage
 from pipeline.events import Record, Recordable
 from pipeline.media.ladder import Ladder
+from pipeline.standing import Death, Life, Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
@@ -43,10 +44,11 @@ class ClaimLedger(Protocol):
 
     async def claim(
         self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
-    ) -> Claim | Busy | Settled:
+    ) -> Claim | Busy | Settled | Suspended:
         """Take a queued part that is due. The record is a TaskReceived whose attempt is filled in.
 
-        A part whose lease ran out is first expired as `Sweep.expire_leases` would do it.
+        A part whose lease ran out is first expired as `Sweep.expire_leases` would do it. A holder
+        that the cluster takes for suspect or dead gets nothing.
         """
         ...
 
@@ -180,7 +182,11 @@ class TaskDesk(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """A part whose holder let the lease run out, with that failure counted in."""
+    """A part that was taken from its holder, with that failure counted in.
+
+    Args:
+        death: How its holder's life ended; None when only the lease says so.
+    """
 
     task_id: UUID
     part: int
@@ -190,6 +196,7 @@ class Expired:
     stage: Stage
     failures: int
     attempts_max: int
+    death: Death | None = None
 
 
 Expiry = Callable[[Expired], tuple["Release", Sequence[Recordable]]]
@@ -229,6 +236,48 @@ class Sweep(Protocol):
 
     async def record(self, records: Sequence[Record]) -> None:
         """Write events that belong to no task; repeats are harmless."""
+        ...
+
+
+class Undertaking(Protocol):
+    """**Protocol**: the ledger as it is told who is gone, by whoever has seen it.
+
+    Every method is one transaction; any number of peers may say the same at once, late or again,
+    and it has happened once. Raises `LedgerUnavailable`.
+
+    `by` is the peer that says it. One that is itself suspended judges nobody: it is told so, and
+    nothing has changed. Of two sides that cannot hear each other and both reach the ledger, the
+    first to speak goes on working, and the other one waits.
+    """
+
+    async def bury(
+        self, by: Holder, death: Death, record: Record | None
+    ) -> Sequence[Expired] | Suspended:
+        """Take every part from a life that has ended, and from those of that peer before it.
+
+        What follows for each part is decided as in `Sweep.expire_leases`. The life is suspended
+        too, should it be less dead than it looks.
+
+        Args:
+            record: Written once for each (peer, epoch, incarnation), whoever brings it. With
+                `ENDED`, only when no death of that life is known.
+
+        Returns:
+            The parts: somebody must be woken for each. None when the death was known already, or
+            the peer has contradicted it meanwhile; a life that is said to be `ENDED` keeps nothing
+            in either case.
+        """
+        ...
+
+    async def suspend(self, by: Holder, lives: Sequence[Life]) -> Suspended | None:
+        """Let none of these take work for another `SUSPENSION_S`; to be repeated while it holds.
+
+        Those that have contradicted it meanwhile are left alone.
+        """
+        ...
+
+    async def reinstate(self, life: Life) -> None:
+        """Let it take work again, as it has contradicted what was said of it."""
         ...
 
 

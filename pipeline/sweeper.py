@@ -1,6 +1,7 @@
 """The sweeper: finds what fell between two chairs, and puts it back on one.
 
-A peer that dies says nothing, so its claims end only by their leases running out; a client that
+A peer that dies says nothing; where the cluster does not bury it (`Undertaking`), because the peer
+was alone or too many died at once, its claims end by their leases running out. A client that
 dies between writing a task and waking somebody leaves a task that nobody looks at. Every peer
 sweeps; the ledger lets only one of them find each thing. While all goes well, none of it is needed.
 """
@@ -19,24 +20,31 @@ from pipeline.events import Recordable
 from pipeline.messages import WakeUp, encode
 from pipeline.ports import Expired, Expiry, Release, Sweep, TaskQueue
 from pipeline.retry import RetryPolicy
+from pipeline.standing import PEER_DIED
 from pipeline.tasks import Failure
 from pipeline.verdict import FailedAttempt, judge
 
 log = logging.getLogger(__name__)
 
+LEASE_EXPIRED = "lease_expired"
+"""The code of a crash of which only the lease tells; `PEER_DIED` when the cluster does."""
+
 
 def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
-    """Build the decision over a claim whose lease ran out: an attempt that counts as a crash.
+    """Build the decision over a claim whose holder is gone: an attempt that counts as a crash.
 
     A task that kills its peers is escalated at the threshold like any other failure, instead of
-    going round the cluster.
+    going round the cluster. The delay before the next attempt counts from when the peer fell
+    silent: while the cluster made sure of its death, the part has waited already.
     """
 
     def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
+        death = expired.death
+        how = death.how if death is not None else "was not heard of for longer than its lease"
         failure = Failure(
             stage=expired.stage,
-            code="lease_expired",
-            message=f"peer {expired.peer_name} was not heard of for longer than its lease",
+            code=LEASE_EXPIRED if death is None else PEER_DIED,
+            message=f"peer {expired.peer_name} {how}",
         )
         failed = FailedAttempt(
             task_id=expired.task_id,
@@ -45,6 +53,7 @@ def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
             failure=failure,
             failures=expired.failures,
             attempts_max=expired.attempts_max,
+            failed_s_ago=death.silent_s if death is not None else 0.0,
         )
         verdict = judge(failed, policy, rng)
         return verdict.release, [verdict.event]
@@ -87,9 +96,22 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once."""
-        for expired in await self._sweep.expire_leases():
+        await self.wake(await self._sweep.expire_leases())
+        for task_id, part in await self._sweep.unannounced(self._unannounced_s):
+            await self._wake(task_id, part)
+
+    async def wake(self, taken: Sequence[Expired]) -> None:
+        """Wake somebody for each part that was taken from its holder.
+
+        The old wake-up may be in the hands of a peer that is frozen and not dead. Where it is not,
+        there are two now, and the second one finds the part taken.
+
+        Raises:
+            QueueUnavailable, LedgerUnavailable: Those not woken by then, a later sweep finds.
+        """
+        for expired in taken:
             log.warning(
-                "lease expired",
+                "lease expired" if expired.death is None else "taken from a dead peer",
                 extra={
                     "action": "expire",
                     "task": str(expired.task_id),
@@ -97,11 +119,7 @@ class Sweeper:
                     "peer": expired.peer_name,
                 },
             )
-            # The old wake-up may be in the hands of a peer that is frozen and not dead. Where it is
-            # not, there are two now, and the second one finds the part taken.
             await self._wake(expired.task_id, expired.part)
-        for task_id, part in await self._sweep.unannounced(self._unannounced_s):
-            await self._wake(task_id, part)
 
     async def _wake(self, task_id: UUID, part: int) -> None:
         await self._queue.publish(encode(WakeUp(task_id=task_id, part=part)))

@@ -23,6 +23,7 @@ class FailedAttempt:
         failures: How often its stage has failed now, this time included.
         attempts_max: The task's threshold.
         permanent: No retry can help.
+        failed_s_ago: How long ago it failed; the delay before the next attempt counts from then.
     """
 
     task_id: UUID
@@ -32,6 +33,7 @@ class FailedAttempt:
     failures: int
     attempts_max: int
     permanent: bool = False
+    failed_s_ago: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ def judge(failed: FailedAttempt, policy: RetryPolicy, rng: random.Random) -> Ver
         )
         release = Release(failure=failed.failure, retry_in_s=None)
         return Verdict(release=release, event=escalation, outcome="escalated")
+    retry_in_s = max(0.0, decision.after_s - failed.failed_s_ago)
     retry = ContainerErrorRetry(
         task_id=failed.task_id,
         part=failed.part,
@@ -74,7 +77,7 @@ def judge(failed: FailedAttempt, policy: RetryPolicy, rng: random.Random) -> Ver
         message=failed.failure.message,
         failures=failed.failures,
         attempts_max=failed.attempts_max,
-        retry_in_s=round(decision.after_s, 3),
+        retry_in_s=round(retry_in_s, 3),
     )
-    release = Release(failure=failed.failure, retry_in_s=decision.after_s)
+    release = Release(failure=failed.failure, retry_in_s=retry_in_s)
     return Verdict(release=release, event=retry, outcome="retry")

@@ -36,10 +36,12 @@ from pipeline.errors import (
     StoreUnavailable,
 )
 from pipeline.events import Recordable, Recorder, TaskReceived, WorkloadProcessingFinished
+from pipeline.hold import DEPENDENCY, LEAVE_TO_OTHERS_S, Hold, MayTake, always
 from pipeline.messages import decode_untrusted
 from pipeline.patience import Patience
 from pipeline.ports import ClaimLedger, Delivery, ObjectStore, Release, TaskQueue, Transcoder
 from pipeline.retry import RetryPolicy
+from pipeline.standing import Suspended
 from pipeline.tasks import Busy, Claim, Failure, Holder, Progress, Settled
 from pipeline.verdict import FailedAttempt, judge
 
@@ -80,7 +82,9 @@ class Worker:
     """Works on parts until it is told to stop.
 
     Args:
+        holder: Who it is; `holder` may be set, and later claims are made under the new one.
         rng: Draws the retries' jitter.
+        may_take: Says why no new work must be taken, while there is a reason in the cluster.
     """
 
     def __init__(
@@ -94,12 +98,13 @@ class Worker:
         holder: Holder,
         recorder: Recorder,
         rng: random.Random,
+        may_take: MayTake = always,
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._queue = queue
         self._store = store
-        self._holder = holder
+        self.holder = holder
         self._record = recorder
         self._rng = rng
         self._patience = Patience(rng, pause_max_s=config.patience_s)
@@ -111,6 +116,7 @@ class Worker:
             patience=self._patience,
             store_patience_s=config.store_patience_s,
         )
+        self._taking = Hold(may_take)
         self._slots = trio.Semaphore(config.slots)
         self._jobs: dict[UUID, Job] = {}
 
@@ -121,8 +127,10 @@ class Worker:
 
     @property
     def trouble(self) -> Mapping[str, str]:
-        """Dependencies that could not be reached when last tried, each with one sentence."""
-        return self._patience.trouble
+        """What keeps it from taking work, each with one sentence: dependencies that could not be
+        reached when last tried, and the cluster."""
+        reason = self._taking.reason
+        return {**self._patience.trouble, **({DEPENDENCY: reason} if reason else {})}
 
     async def take_work(self, jobs: trio.Nursery) -> None:
         """Fill free slots from the queue until cancelled; work goes on in `jobs`."""
@@ -130,6 +138,7 @@ class Worker:
             await self._slots.acquire()
             try:
                 await self._wait_for_store()
+                await self._taking.wait()
                 delivery = await self._patience.insist(self._queue.receive)
             except BaseException:
                 self._slots.release()
@@ -157,11 +166,14 @@ class Worker:
             log.warning("bad message set aside", extra={"action": "dead_letter", "why": str(error)})
             await self._patience.insist(partial(delivery.dead_letter, str(error)))
             return
+        if self._taking.reason is not None:  # since it began to wait for a message
+            await self._put_back(delivery, LEAVE_TO_OTHERS_S)
+            return
         received = self._record(TaskReceived(task_id=wake_up.task_id, part=wake_up.part, attempt=0))
         claim = partial(
-            self._ledger.claim, wake_up.task_id, wake_up.part, self._holder, uuid4(), received
+            self._ledger.claim, wake_up.task_id, wake_up.part, self.holder, uuid4(), received
         )
-        answer: Claim | Busy | Settled | None = None
+        answer: Claim | Busy | Settled | Suspended | None = None
         try:
             answer = await self._patience.insist(claim)
         finally:
@@ -171,6 +183,10 @@ class Worker:
         match answer:
             case Busy():
                 await self._put_back(delivery, answer.look_again_s)
+            case Suspended():
+                if self._taking.suspend(answer):
+                    log.warning("no work for now", extra={"action": "hold", "why": answer.why})
+                await self._put_back(delivery, LEAVE_TO_OTHERS_S)
             case Settled():
                 await self._patience.insist(delivery.ack)
             case Claim():

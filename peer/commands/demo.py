@@ -34,11 +34,24 @@ from peer.flags import CONFIG
     metavar="DIR",
     help="Where the demo keeps everything; by default, demo in the usual data directory.",
 )
+@click.option(
+    "--kill", is_flag=True, help="Kill the peer that works on it, and show how others take over."
+)
 @CONFIG
-def demo(video: Path | None, ladder: str, data_dir: Path | None, config_file: Path | None) -> None:
+def demo(
+    *,
+    video: Path | None,
+    ladder: str,
+    data_dir: Path | None,
+    kill: bool,
+    config_file: Path | None,
+) -> None:
     """Start three peers, let them turn VIDEO into a ladder of renditions, and stop them.
 
     Without VIDEO it makes a short clip of its own. Ctrl-C stops everything. The outputs stay.
+
+    With --kill, the one that works on it gets a SIGKILL in the middle of the encode; the exit code
+    is 0 only if the others found it dead, took its work over, and finished it.
     """
     from peer.demo.run import Plan, run
     from pipeline.errors import BadRequest, ToolMissing
@@ -64,6 +77,7 @@ def demo(video: Path | None, ladder: str, data_dir: Path | None, config_file: Pa
         data_dir=(data_dir or settings.peer.data_dir / "demo").absolute(),
         ffmpeg=tools.ffmpeg,
         settings=tuple(f"{path}={value}" for path, value in named if value),
+        kill=kill,
     )
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _leave)

@@ -1,4 +1,4 @@
-"""Peers: what they are doing, letting one finish and stop taking work, and what is wrong here."""
+"""The peers of this machine: what they are doing, and what is wrong here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from peer.commands.session import (
     shaped,
     talks_to_peer,
 )
-from peer.errors import BadAnswer, CommandFailed, NoPeer, PeerError
+from peer.errors import BadAnswer, NoPeer, PeerError
 from peer.protocol import Check, PeerStatus
 from peer.screen.words import peer_state
 
@@ -67,25 +67,6 @@ def status(session: Session, as_json: bool) -> None:
     rows = [PeerRow(status.name, status.pid, status.state, status) for status in statuses]
     screen = console()
     screen.print(peers_table(rows, datetime.now(UTC), fill=screen.is_terminal))
-    return None
-
-
-@click.command(
-    epilog=example("peerctl drain --peer demo-2"),
-    short_help="Let a peer finish its work and take no more.",
-)
-@JSON
-@talks_to_peer
-def drain(session: Session, as_json: bool) -> None:
-    """Let a peer finish what it has and take no more work, until it is started again."""
-    peers = answering(session)
-    if len(peers) > 1:
-        names = ", ".join(peer.path.parent.name for peer in peers)
-        raise CommandFailed(f"several peers answer; say which with --peer: {names}", kind="usage")
-    answer = peers[0].ask("drain")
-    if as_json:
-        return print_json(answer)
-    click.echo(f"{peers[0].path.parent.name} finishes what it has and takes no more work.")
     return None
 
 

@@ -173,12 +173,16 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-class Boundary(click.Group):
-    """The group of all commands: the one place where errors become sentences and exit codes."""
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they were added: that of their use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added, which is that of their use."""
+        """Not by the alphabet."""
         return list(self.commands)
+
+
+class Boundary(InOrder):
+    """The group of all commands: the one place where errors become sentences and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program."""

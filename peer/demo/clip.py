@@ -8,13 +8,16 @@ from pathlib import Path
 from peer.errors import DemoFailed
 
 DURATION_S = 12
+LONG_DURATION_S = 20
+"""Long enough for a peer to be killed in the middle of its encode, also on a fast machine."""
+
 WITHIN_S = 120.0
 
-_PICTURE = f"testsrc2=size=1920x1080:rate=25:duration={DURATION_S}"
-_SOUND = f"sine=frequency=330:beep_factor=4:sample_rate=48000:duration={DURATION_S}"
+_PICTURE = "testsrc2=size=1920x1080:rate=25"
+_SOUND = "sine=frequency=330:beep_factor=4:sample_rate=48000"
 
 
-def make_clip(ffmpeg: Path, target: Path) -> Path:
+def make_clip(ffmpeg: Path, target: Path, duration_s: int = DURATION_S) -> Path:
     """Make the clip, unless an earlier demo has made it; it appears whole or not at all.
 
     Raises:
@@ -25,8 +28,8 @@ def make_clip(ffmpeg: Path, target: Path) -> Path:
     unfinished = target.with_suffix(".part")
     command = [
         str(ffmpeg), "-nostdin", "-hide_banner", "-loglevel", "error", "-y",
-        "-f", "lavfi", "-i", _PICTURE,
-        "-f", "lavfi", "-i", _SOUND,
+        "-f", "lavfi", "-i", f"{_PICTURE}:duration={duration_s}",
+        "-f", "lavfi", "-i", f"{_SOUND}:duration={duration_s}",
         "-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-pix_fmt", "yuv420p",
         "-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "mp4", str(unfinished),
     ]  # fmt: skip

@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +28,7 @@ from peer.commands.session import shaped
 from peer.config import PREFIX
 from peer.errors import DemoFailed, PeerError
 from peer.paths import Places
-from peer.protocol import PeerStatus
+from peer.protocol import GossipTable, LocalEvent, PeerStatus
 from peer.screen.tables import PeerRow
 from pipeline.ledger.server_locks import FileLock, Kind
 
@@ -55,6 +56,7 @@ class Crew:
         self._names = names
         self._settings = settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._killed: set[str] = set()
         self._lifeline: int | None = None
         self._lock: int | None = None
 
@@ -115,15 +117,45 @@ class Crew:
 
     def _look(self, name: str, process: subprocess.Popen[bytes]) -> PeerRow:
         if process.poll() is not None:
-            return PeerRow(name, process.pid, "stopped")
-        peer = Peer(self.places.peer(name).control_socket, answer_timeout_s=ANSWER_WITHIN_S)
+            return PeerRow(name, process.pid, "killed" if name in self._killed else "stopped")
         try:
-            status = shaped(PeerStatus, peer.ask("status"))
+            status = shaped(PeerStatus, self._peer(name).ask("status"))
         except PeerError:
             return PeerRow(name, process.pid, "starting")
         if status.pid != process.pid:
             return PeerRow(name, process.pid, "starting")
         return PeerRow(name, process.pid, status.state, status)
+
+    def table(self) -> GossipTable | None:
+        """The gossip table as the first peer sees it that answers; None before one does."""
+        for _, peer in self._living():
+            with suppress(PeerError):
+                return shaped(GossipTable, peer.ask("table"))
+        return None
+
+    def noticed(self, type: str) -> tuple[str, list[LocalEvent]]:
+        """Which living peer was asked, and what it remembers of one kind of change."""
+        for name, peer in self._living():
+            with suppress(PeerError):
+                *events, _ = peer.follow("local_events", type=type, limit=1000)
+                return name, shaped(list[LocalEvent], events)
+        return "", []
+
+    def _living(self) -> Iterator[tuple[str, Peer]]:
+        for name, process in self._processes.items():
+            if process.poll() is None:
+                yield name, self._peer(name)
+
+    def _peer(self, name: str) -> Peer:
+        return Peer(self.places.peer(name).control_socket, answer_timeout_s=ANSWER_WITHIN_S)
+
+    def kill(self, name: str) -> int:
+        """Kill a peer as a machine that loses its power would; return its process id."""
+        process = self._processes[name]
+        self._killed.add(name)
+        process.kill()
+        process.wait()
+        return process.pid
 
     def check_started(self, seen: Sequence[PeerRow], since: float) -> bool:
         """Tell whether every peer works.
@@ -151,7 +183,7 @@ class Crew:
         Raises:
             DemoFailed: All have ended; with the last lines of the first one's log.
         """
-        if all(peer.state == "stopped" for peer in seen):
+        if all(peer.state in ("stopped", "killed") for peer in seen):
             first = seen[0].name
             raise DemoFailed(f"all peers have stopped; {self._log_tail(first)}")
 

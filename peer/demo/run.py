@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,9 +22,10 @@ from rich.text import Text
 from peer.client import Peer
 from peer.commands.session import Session
 from peer.demo.begun import Begun
-from peer.demo.clip import make_clip
+from peer.demo.clip import LONG_DURATION_S, make_clip
 from peer.demo.crew import ANSWER_WITHIN_S, Crew
-from peer.demo.view import Scene, View, view_for
+from peer.demo.recovery import Recovery
+from peer.demo.view import Scene, View, milestone_line, view_for
 from peer.errors import DemoFailed, PeerError
 from peer.protocol import STOPPED, ShownTask
 from peer.screen.page import error_block, needs_text, output_lines
@@ -31,6 +33,12 @@ from peer.screen.words import clock_text, size_text
 from pipeline.tasks import TaskState
 
 NAMES = ("demo-1", "demo-2", "demo-3")
+KILL_FROM = 0.15
+"""How much of the encode must be done, so that it is in the middle."""
+
+KILL_SETTINGS = ("ledger.lease_s=60",)
+"""The lease alone would put the work back, too, but a minute later: what is seen is the gossip."""
+
 LOOK_S = 0.5
 DRAW_S = 0.125
 
@@ -44,6 +52,7 @@ class Plan:
         data_dir: For everything the demo keeps; made when it is missing.
         ffmpeg: What makes the clip.
         settings: `section.key=value` texts for the peers.
+        kill: Kill the peer that works on the video in the middle of its encode.
     """
 
     video: Path | None
@@ -51,10 +60,11 @@ class Plan:
     data_dir: Path
     ffmpeg: Path
     settings: tuple[str, ...] = ()
+    kill: bool = False
 
 
 def run(plan: Plan, console: Console) -> bool:
-    """Run the demo; return whether every output was made.
+    """Run the demo; return whether every output was made, and every stage of a recovery was seen.
 
     Raises:
         DemoFailed: It could not be set up.
@@ -62,7 +72,8 @@ def run(plan: Plan, console: Console) -> bool:
         KeyboardInterrupt: Ctrl-C; everything has been stopped.
     """
     _prepare(plan.data_dir)
-    video = plan.video or make_clip(plan.ffmpeg, plan.data_dir / "clip.mp4")
+    video = plan.video or _own_clip(plan)
+    settings = (*plan.settings, *(KILL_SETTINGS if plan.kill else ()))
     scene = Scene(video=video.name, ladder=plan.ladder, doing="starting three peers")
     session = Session(data_dir=str(plan.data_dir), config_file=Path("/dev/null"))
     shown: ShownTask | None = None
@@ -70,8 +81,8 @@ def run(plan: Plan, console: Console) -> bool:
     try:
         with view_for(console) as view:
             try:
-                with Crew(plan.data_dir, NAMES, plan.settings) as crew:
-                    shown = _perform(scene, crew, session, view, video)
+                with Crew(plan.data_dir, NAMES, settings) as crew:
+                    shown = _perform(scene, crew, session, view, video, kill=plan.kill)
                     took_s = scene.seconds
                     scene.doing = "stopping the peers"
                     view.show(scene)
@@ -85,13 +96,23 @@ def run(plan: Plan, console: Console) -> bool:
         raise
     _tell(shown, took_s, console)
     _tell_kept(plan.data_dir, console)
-    return shown.state is TaskState.DONE
+    return shown.state is TaskState.DONE and (not plan.kill or _tell_recovery(scene, console))
+
+
+def _own_clip(plan: Plan) -> Path:
+    if plan.kill:
+        return make_clip(plan.ffmpeg, plan.data_dir / "long-clip.mp4", LONG_DURATION_S)
+    return make_clip(plan.ffmpeg, plan.data_dir / "clip.mp4")
 
 
 def _close(scene: Scene, view: View) -> None:
     """Show that nothing runs any more; nothing at all, where nothing had been started."""
     if scene.peers:
-        scene.peers = [replace(peer, state="stopped", status=None) for peer in scene.peers]
+        scene.peers = [
+            replace(peer, state="stopped" if peer.state != "killed" else peer.state, status=None)
+            for peer in scene.peers
+        ]
+        scene.table = None  # nobody is left who could say
         scene.doing = "all peers have stopped"
         view.show(scene)
 
@@ -112,7 +133,9 @@ def _prepare(data_dir: Path) -> None:
         )
 
 
-def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path) -> ShownTask:
+def _perform(
+    scene: Scene, crew: Crew, session: Session, view: View, video: Path, *, kill: bool
+) -> ShownTask:
     with _looking(scene, crew):
         while not crew.check_started(scene.peers, scene.began) or not scene.peers:
             view.show(scene)
@@ -133,6 +156,8 @@ def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path
             scene.doing = "transcoding"
             while watch.goes_on():
                 scene.report = watch.report
+                if kill and scene.recovery is None:
+                    scene.recovery = _kill_the_busy(scene, crew)
                 crew.check_alive(scene.peers)
                 view.show(scene)
                 time.sleep(DRAW_S)
@@ -145,7 +170,44 @@ def _perform(scene: Scene, crew: Crew, session: Session, view: View, video: Path
             raise
         scene.report = watch.end()
         begun.forget(task_id)
+        if scene.recovery is not None:
+            _look_back(scene.recovery, crew, session, task_id)
+        view.show(scene)
         return scene.report
+
+
+def _kill_the_busy(scene: Scene, crew: Crew) -> Recovery | None:
+    """Kill the peer that works on the video, once it is in the middle of its encode."""
+    report, table = scene.report, scene.table
+    progress = report.progress if report else None
+    if report is None or progress is None or table is None or report.holder not in NAMES:
+        return None
+    members = {member.name: member for member in table.members}
+    everybody = all(name in members and members[name].state == "alive" for name in NAMES)
+    if progress.step != "transcode" or progress.fraction < KILL_FROM or not everybody:
+        return None
+    scene.doing = f"{report.holder} was killed; the others go on"
+    killed_at = datetime.now(UTC)
+    return Recovery(
+        name=report.holder,
+        uid=members[report.holder].uid,
+        pid=crew.kill(report.holder),
+        killed_at=killed_at,
+        attempt=report.attempt,
+        fraction=progress.fraction,
+    )
+
+
+def _look_back(recovery: Recovery, crew: Crew, session: Session, task_id: str) -> None:
+    """Complete what was seen, from what the survivors and the ledger have kept."""
+    with suppress(PeerError):
+        recovery.notice_task(session.ask(ShownTask, "task", id=task_id))
+    _ask_survivors(recovery, crew)
+
+
+def _ask_survivors(recovery: Recovery, crew: Crew) -> None:
+    for change in ("MemberSuspected", "MemberDied"):
+        recovery.notice_events(*crew.noticed(change))
 
 
 @contextmanager
@@ -156,6 +218,11 @@ def _looking(scene: Scene, crew: Crew) -> Iterator[None]:
     def look() -> None:
         while not over.is_set():
             scene.peers = crew.look()
+            scene.table = crew.table() or scene.table
+            if (recovery := scene.recovery) is not None:
+                if scene.report is not None:
+                    recovery.notice_task(scene.report)
+                _ask_survivors(recovery, crew)
             over.wait(LOOK_S)
 
     thread = threading.Thread(target=look, daemon=True)
@@ -199,6 +266,21 @@ def _clear_up(session: Session, begun: Begun, reason: str) -> None:
     """Cancel what is unfinished, so that the next demo does not go on with this one's work."""
     with suppress(PeerError):
         begun.cancel(Peer(session.peer().path, answer_timeout_s=ANSWER_WITHIN_S), reason)
+
+
+def _tell_recovery(scene: Scene, console: Console) -> bool:
+    """Say what came of the kill; return whether all of it was seen."""
+    recovery = scene.recovery
+    if recovery is None:
+        console.print(
+            "nobody was killed: the video was done too soon; give a longer one", style="bad"
+        )
+        return False
+    for milestone in recovery.milestones:
+        console.print(milestone_line(milestone), soft_wrap=True)
+    if recovery.missing:
+        console.print(f"not seen: {', '.join(recovery.missing)}", style="bad")
+    return not recovery.missing
 
 
 def _tell_kept(data_dir: Path, console: Console) -> None:

@@ -15,9 +15,11 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from peer.protocol import ShownTask
+from peer.demo.recovery import STAGES, Milestone, Recovery
+from peer.protocol import GossipTable, ShownTask
 from peer.screen.console import moves
 from peer.screen.live import Lines, task_bars
+from peer.screen.table import cluster_table, heading
 from peer.screen.tables import PeerRow, peers_table
 from peer.screen.words import clock_text
 
@@ -36,7 +38,9 @@ class Scene:
     doing: str
     began: float = field(default_factory=time.monotonic)
     peers: Sequence[PeerRow] = ()
+    table: GossipTable | None = None
     report: ShownTask | None = None
+    recovery: Recovery | None = None
 
     @property
     def seconds(self) -> float:
@@ -67,9 +71,10 @@ def view_for(console: Console) -> View:
 
 
 class Picture:
-    """Two panels, the peers above the work, redrawn in place; the last one stays."""
+    """Panels, the peers above the work, redrawn in place; the last one stays."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -86,11 +91,14 @@ class Picture:
 
     def show(self, scene: Scene) -> None:
         """Redraw."""
-        self._live.update(picture(scene), refresh=True)
+        shown = picture(scene, self._console.width, self._console.height)
+        self._live.update(shown, refresh=True)
 
 
-def picture(scene: Scene) -> RenderableType:
-    """The two panels.
+def picture(scene: Scene, width: int, height: int) -> RenderableType:
+    """The panels: the peers, the gossip table, the work, and what follows from a kill.
+
+    Where there is not enough room for all, the peers give way to the table, which says more.
 
     The last line is empty: the terminal writes its `^C` where the cursor stands, and on a full line
     that would begin another one and shift the picture.
@@ -98,19 +106,48 @@ def picture(scene: Scene) -> RenderableType:
     work: RenderableType = Text(scene.doing, style="quiet")
     if scene.report is not None:
         work = task_bars(scene.report)
-    return Group(
-        _panel(
-            peers_table(scene.peers, datetime.now(UTC), fill=True),
-            "peers",
-            clock_text(scene.seconds),
-        ),
+    below = [
         _panel(
             work,
             f"{scene.video} → {scene.ladder}",
             "" if scene.report is None else scene.doing,  # inside already
-        ),
-        "",
+        )
+    ]
+    if scene.recovery is not None:
+        below.append(_panel(_milestones(scene.recovery), "what follows", ""))
+    above = []
+    clock = clock_text(scene.seconds)
+    if scene.table is None or _lines(scene) < height:
+        peers = peers_table(scene.peers, datetime.now(UTC), fill=True)
+        above.append(_panel(peers, "peers", clock))
+    if scene.table is not None:
+        shown = cluster_table(scene.table, width - 4)
+        above.append(_panel(shown, "gossip table", "" if above else clock))
+    return Group(*above, *below, "")
+
+
+def _lines(scene: Scene) -> int:
+    """How many lines all panels take: each has two for its frame, and tables one for a heading."""
+    lines = 3 + len(scene.peers) + 1
+    if scene.table is not None:
+        lines += 3 + len(heading(scene.table)) + len(scene.table.members)
+    progress = scene.report.progress if scene.report else None
+    lines += 3 + (len(progress.renditions) if progress else 0)
+    return lines + (2 + len(STAGES) if scene.recovery else 0)
+
+
+def _milestones(recovery: Recovery) -> RenderableType:
+    return Group(
+        *(
+            Text(milestone_line(milestone), no_wrap=True, overflow="ellipsis")
+            for milestone in recovery.milestones
+        )
     )
+
+
+def milestone_line(milestone: Milestone) -> str:
+    """`  6.2 s  dead: …`: when, after the kill, and what."""
+    return f"{milestone.at_s:5.1f} s  {milestone.text}"
 
 
 def _panel(inside: RenderableType, title: str, note: str) -> RenderableType:
@@ -134,6 +171,8 @@ class Report:
         self._lines = Lines(console)
         self._doing = ""
         self._states: dict[str, str] = {}
+        self._cluster = ""
+        self._milestones: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -155,5 +194,12 @@ class Report:
             if self._states.get(peer.name) != peer.shown_state:
                 self._states[peer.name] = peer.shown_state
                 self._console.print(f"{peer.name}: {peer.shown_state} (process {peer.pid})")
+        if scene.table is not None and (cluster := heading(scene.table)[0].plain) != self._cluster:
+            self._cluster = cluster
+            self._console.print(f"gossip table: {cluster}", soft_wrap=True)
+        for milestone in scene.recovery.milestones if scene.recovery else ():
+            if milestone.stage not in self._milestones:
+                self._milestones.add(milestone.stage)
+                self._console.print(milestone_line(milestone), soft_wrap=True)
         if scene.report is not None:
             self._lines.show(scene.report)

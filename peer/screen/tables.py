@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from peer.protocol import Check, PeerStatus
+from peer.protocol import Check, LocalEvent, PeerStatus
 from peer.screen.console import NARROW
 from peer.screen.words import (
     clock_text,
@@ -234,6 +234,33 @@ def event_line(event: EventRow, width: int | None, *, of_one_task: bool = False)
         line.truncate(width, overflow="ellipsis")
     line.rstrip()
     return line
+
+
+def local_event_line(event: LocalEvent, width: int | None) -> Text:
+    """What one peer noticed: when, what, and its facts as far as they fit.
+
+    Args:
+        width: In columns; None for whole lines.
+    """
+    local = event.at.astimezone()
+    line = Text.assemble(
+        (f"{local:%H:%M:%S}.{local.microsecond // 1000:03}  ", "quiet"),
+        (event.type.ljust(19), _LOCAL_STYLES.get(event.type, "")),
+        facts_text(event.data),
+    )
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
+    line.rstrip()
+    return line
+
+
+_LOCAL_STYLES = {
+    "MemberDied": "bad",
+    "IdentityLost": "bad",
+    "MemberSuspected": "warn",
+    "Refuted": "warn",
+    "LeaderProposed": "title",
+}
 
 
 def facts_text(data: dict[str, Any]) -> str:

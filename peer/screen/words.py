@@ -47,6 +47,11 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.{1 if seconds < 10 else 0}f} s"
 
 
+def milliseconds_text(seconds: float) -> str:
+    """A short time, to be compared: `4 ms`, `850 ms`, `2.3 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
 def bitrate_text(bits_per_second: float) -> str:
     """`128 kb/s`, `5.0 Mb/s`."""
     if bits_per_second < 999_500:

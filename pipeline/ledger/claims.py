@@ -17,12 +17,14 @@ from uuid import UUID
 
 from pipeline.errors import ClaimLost, Stage
 from pipeline.events import Record, Recorder, TaskReceived
+from pipeline.ledger import standings
 from pipeline.ledger.connections import Connection
 from pipeline.ledger.locked_task import LockedTask, lock_claim, write_events
 from pipeline.ledger.parts import Outcome, Part, follows, outcome_of, refusal
 from pipeline.ledger.queries import QUERIES
 from pipeline.ledger.rows import Row, task_of, text, to_json
 from pipeline.ports import Expired, Expiry, Release
+from pipeline.standing import PEER_DIED, Death, Suspended
 from pipeline.tasks import (
     STEP_EVENTS,
     Busy,
@@ -76,8 +78,11 @@ class Request:
     record: Record
 
 
-def claim(connection: Connection, rules: Rules, request: Request) -> Claim | Busy | Settled:
+def claim(
+    connection: Connection, rules: Rules, request: Request
+) -> Claim | Busy | Settled | Suspended:
     """Take a part that is due, or say why not."""
+    suspended = standings.hold(connection, request.holder)
     task = LockedTask.lock(connection, request.task_id)
     if task is None:
         return Settled(why=f"there is no task {request.task_id}")
@@ -86,19 +91,28 @@ def claim(connection: Connection, rules: Rules, request: Request) -> Claim | Bus
         return Settled(why=f"task {task.id} has no part {request.part}")
     if part.token == request.token:  # a repeat of a call whose answer got lost
         return _granted(task, part, request.token, rules.lease_s)
+    if suspended is not None:
+        return suspended
     if part.state is PartState.CLAIMED:
-        held = _holding(connection, part)
-        if held["lease_left_s"] > 0:
-            look_again_s = max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, held["lease_left_s"]))
-            return Busy(look_again_s=look_again_s, why=f"peer {held['peer_name']} holds it")
-        if (left_s := time_to_renew_s(connection, rules)) > 0:
-            return Busy(
-                look_again_s=max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, left_s)),
-                why=f"the ledger was away, and peer {held['peer_name']} may renew its lease now",
-            )
-        expire(connection, rules, task, part, held)
+        if (busy := _busy(connection, rules, task, part)) is not None:
+            return busy
         part = task.parts[request.part]
     return refusal(part, task.state) or _take(connection, rules, request, task, part)
+
+
+def _busy(connection: Connection, rules: Rules, task: LockedTask, part: Part) -> Busy | None:
+    """Why a claimed part cannot be taken over; None when it was just taken from its holder."""
+    held = _holding(connection, part)
+    if held["lease_left_s"] > 0:
+        look_again_s = max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, held["lease_left_s"]))
+        return Busy(look_again_s=look_again_s, why=f"peer {held['peer_name']} holds it")
+    if (left_s := time_to_renew_s(connection, rules)) > 0:
+        return Busy(
+            look_again_s=max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, left_s)),
+            why=f"the ledger was away, and peer {held['peer_name']} may renew its lease now",
+        )
+    expire(connection, rules, task, part, held)
+    return None
 
 
 def time_to_renew_s(connection: Connection, rules: Rules) -> float:
@@ -118,9 +132,15 @@ def time_to_renew_s(connection: Connection, rules: Rules) -> float:
 
 
 def expire(
-    connection: Connection, rules: Rules, task: LockedTask, part: Part, held: Row
+    connection: Connection,
+    rules: Rules,
+    task: LockedTask,
+    part: Part,
+    held: Row,
+    *,
+    death: Death | None = None,
 ) -> Expired:
-    """Take a part from a holder that let the lease run out."""
+    """Take a part from a holder that let the lease run out, or that is known to be dead."""
     assert part.token is not None
     expired = Expired(
         task_id=task.id,
@@ -131,6 +151,7 @@ def expire(
         stage=Stage.CRASH,
         failures=part.counting(Stage.CRASH),
         attempts_max=task.attempts_max,
+        death=death,
     )
     release, events = rules.expiry(expired)
     task.end_claim(part.token, Outcome.EXPIRED, release.failure)
@@ -302,9 +323,11 @@ def _raise_lost(connection: Connection, claim: Claim) -> NoReturn:
     match Outcome(row["outcome"]):
         case Outcome.CANCELLED:
             raise ClaimLost(f"the task was cancelled: {row['reason']}")
-        case Outcome.EXPIRED if row["holder"] is not None:
-            raise ClaimLost(f"the lease ran out and peer {row['holder']} took the part over")
         case Outcome.EXPIRED:
-            raise ClaimLost("the lease ran out")
+            buried = row["code"] == PEER_DIED
+            why = "the cluster took this peer for dead" if buried else "the lease ran out"
+            if row["holder"] is not None:
+                why += f" and peer {row['holder']} took the part over"
+            raise ClaimLost(why)
         case ended:
             raise ClaimLost(f"it has already ended as {ended}", committed=ended is Outcome.DONE)

@@ -1,7 +1,7 @@
-"""The ledger on PostgreSQL, as the worker, people and the sweeper see it.
+"""The ledger on PostgreSQL, as the worker, people, the sweeper and the undertaker see it.
 
-A thin shell: each method runs one transaction from `claims`, `desk` or `sweep`. What those may rely
-on, and in which order they lock, is in README.md.
+A thin shell: each method runs one transaction from `claims`, `desk`, `sweep` or `undertaking`. What
+those may rely on, and in which order they lock, is in README.md.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from functools import partial
 from uuid import UUID
 
 from pipeline.events import Record, Recorder
-from pipeline.ledger import claims, desk, migrate, sweep
+from pipeline.ledger import claims, desk, migrate, sweep, undertaking
 from pipeline.ledger.claims import Request, Rules
 from pipeline.ledger.connections import Connection
 from pipeline.ledger.database import Database
 from pipeline.ledger.locked_task import write_events
 from pipeline.ports import EventRow, Expired, Expiry, Release, Submission
+from pipeline.standing import Death, Life, Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
@@ -35,11 +36,11 @@ takes 3 s on two cores. The claim is renewed beside it."""
 
 
 class PostgresLedger:
-    """Implements `ClaimLedger`, `TaskDesk` and `Sweep`.
+    """Implements `ClaimLedger`, `TaskDesk`, `Sweep` and `Undertaking`.
 
     Args:
         lease_s: How long a claim holds without a renewal.
-        expiry: Decides how a part goes on whose lease ran out. Called in a thread inside the
+        expiry: Decides how a part goes on whose holder is gone. Called in a thread inside the
             transaction, as is `recorder`: both must be quick and safe to call from any thread.
     """
 
@@ -61,7 +62,7 @@ class PostgresLedger:
 
     async def claim(
         self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
-    ) -> Claim | Busy | Settled:
+    ) -> Claim | Busy | Settled | Suspended:
         """See `ClaimLedger`."""
         request = Request(task_id=task_id, part=part, holder=holder, token=token, record=record)
         return await self._database.run(lambda on: claims.claim(on, self._rules, request))
@@ -154,3 +155,19 @@ class PostgresLedger:
     async def record(self, records: Sequence[Record]) -> None:
         """See `Sweep`."""
         await self._database.run(lambda on: write_events(on, records))
+
+    async def bury(
+        self, by: Holder, death: Death, record: Record | None
+    ) -> Sequence[Expired] | Suspended:
+        """See `Undertaking`."""
+        return await self._database.run(
+            lambda on: undertaking.bury(on, self._rules, by, death, record)
+        )
+
+    async def suspend(self, by: Holder, lives: Sequence[Life]) -> Suspended | None:
+        """See `Undertaking`."""
+        return await self._database.run(lambda on: undertaking.suspend(on, by, lives))
+
+    async def reinstate(self, life: Life) -> None:
+        """See `Undertaking`."""
+        await self._database.run(lambda on: undertaking.reinstate(on, life))

@@ -79,7 +79,7 @@ UPDATE claims SET step = %(step)s WHERE token = %(token)s;
 
 -- why_lost
 -- How a claim ended, who holds its part now, and what a person said if one stopped the task.
-SELECT ended.outcome, holder.peer_name AS holder,
+SELECT ended.outcome, ended.error->>'code' AS code, holder.peer_name AS holder,
        (SELECT reason FROM interventions
         WHERE task_id = ended.task_id AND action = 'cancel' ORDER BY id DESC LIMIT 1) AS reason
 FROM claims AS ended
@@ -107,6 +107,52 @@ INSERT INTO events (at, type, task_id, part, peer_uid, epoch, sequence, containe
 VALUES (%(at)s, %(type)s, %(task_id)s, %(part)s, %(peer_uid)s, %(epoch)s, %(sequence)s,
         %(container)s, %(node)s, %(data)s::jsonb)
 ON CONFLICT (peer_uid, epoch, sequence) DO NOTHING;
+
+-- hold_standing
+-- Shared, so that a peer's claims need not wait for each other; a burial waits for all of them, and
+-- then finds what they took.
+SELECT extract(epoch FROM suspended_until - clock_timestamp())::float8 AS left_s, verdict
+FROM standings WHERE peer_uid = %(peer_uid)s AND epoch = %(epoch)s
+FOR SHARE;
+
+-- open_standings
+-- Rows to lock, where there are none yet. In order, as they are locked: two that open and lock
+-- several of the same never wait for each other in a circle.
+INSERT INTO standings (peer_uid, epoch)
+SELECT peer_uid, epoch
+FROM unnest(%(peer_uids)s::text[], %(epochs)s::bigint[]) AS life (peer_uid, epoch)
+ORDER BY peer_uid, epoch
+ON CONFLICT DO NOTHING;
+
+-- lock_standings
+-- Who judges, and who is judged. A statement of its own, so that its snapshot is younger than the
+-- rows that were opened.
+SELECT peer_uid, epoch, incarnation, verdict,
+       extract(epoch FROM suspended_until - clock_timestamp())::float8 AS left_s
+FROM standings
+WHERE (peer_uid, epoch) IN (
+    SELECT peer_uid, epoch
+    FROM unnest(%(peer_uids)s::text[], %(epochs)s::bigint[]) AS life (peer_uid, epoch)
+)
+ORDER BY peer_uid, epoch
+FOR NO KEY UPDATE;
+
+-- save_standing
+-- What is believed of it from now on.
+UPDATE standings
+SET incarnation = %(incarnation)s, verdict = %(verdict)s,
+    suspended_until = CASE WHEN %(verdict)s <> 'well'
+                           THEN clock_timestamp() + make_interval(secs => %(suspension_s)s::float8)
+                      END
+WHERE peer_uid = %(peer_uid)s AND epoch = %(epoch)s;
+
+-- list_claims_of_life
+-- What a life that ended still holds, and those of that peer before it. By task, the order in which
+-- they are then locked.
+SELECT task_id, part, token
+FROM claims
+WHERE peer_uid = %(peer_uid)s AND epoch <= %(epoch)s AND ended_at IS NULL
+ORDER BY task_id, part;
 
 -- lock_expired
 -- Tasks that another transaction has in its hands are left to it: whatever it does, the next sweep

@@ -29,6 +29,7 @@ from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.locked_task import write_events
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ports import Submission
+from pipeline.standing import Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
@@ -129,7 +130,7 @@ async def test_double_claim(
     ledger: PostgresLedger, another_ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer
 ) -> None:
     """Of twenty peers that claim one part at once over two pools, exactly one gets it."""
-    answers: list[Claim | Busy | Settled] = []
+    answers: list[Claim | Busy | Settled | Suspended] = []
 
     async def claim(on: PostgresLedger, peer: Peer) -> None:
         record = peer.received(task_id)

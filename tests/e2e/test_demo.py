@@ -77,6 +77,15 @@ def long_clip(tools: Tools, clip: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def middling_clip(tools: Tools, clip: Path) -> Path:
+    """The same clip often enough for a peer to be killed in the middle of it."""
+    path = clip.with_name("middling.mp4")
+    again = ["-v", "error", "-stream_loop", "120", "-i", str(clip), "-c", "copy", str(path)]
+    subprocess.run([str(tools.ffmpeg), *again], check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
     """Where all demos of this file keep their data; a root's PostgreSQL must get in."""
     directory = Path(tempfile.mkdtemp(prefix="grapevine-demo-"))
@@ -199,6 +208,45 @@ def test_from_start_to_end(clip: Path, data_dir: Path) -> None:
     _check_outputs(demo.stdout, data_dir)
     kept = rf"kept in {data_dir} \([\d.]+ MB\); remove it when you like"
     assert re.fullmatch(kept, demo.stdout.splitlines()[-1])
+
+
+def test_a_kill_and_what_follows(middling_clip: Path, data_dir: Path) -> None:
+    """`--kill` kills the peer that works on it, and the exit code is 0 because all of it was seen:
+    suspect, dead, put back, taken over by another one, finished."""
+    demo = subprocess.run(
+        _command(middling_clip, "--kill", "--ladder", LADDER, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
+    assert not _left(data_dir)
+    (name,) = re.findall(r"^(demo-\d): killed", demo.stdout, re.MULTILINE)
+    told = demo.stdout.rpartition("remove it when you like\n")[2].splitlines()
+    assert len(told) == 6
+    times = [float(line.split()[0]) for line in told]
+    assert times == sorted(times)
+    assert 5 < times[2] <= times[3] < 30  # dead, and put back long before the lease of a minute
+    assert f"{name} is killed" in told[0]
+    assert f"peer {name} died" in told[3]
+    assert name not in told[5]
+    _check_outputs(demo.stdout, data_dir)
+
+
+def test_a_kill_that_comes_too_late_is_no_success(clip: Path, data_dir: Path) -> None:
+    """A video that is done before anybody could be killed shows nothing, and that is said."""
+    demo = subprocess.run(
+        _command(clip, "--kill", "--ladder", LADDER, "--data-dir", data_dir),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert demo.returncode == 1, demo.stdout
+    assert demo.stdout.endswith(
+        "nobody was killed: the video was done too soon; give a longer one\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

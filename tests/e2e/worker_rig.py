@@ -15,6 +15,7 @@ import trio
 from pipeline.errors import (
     StepError,
 )
+from pipeline.hold import MayTake, always
 from pipeline.ledger.database import Database
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.ladder import parse_ladder
@@ -98,6 +99,7 @@ class Rig:
         queue: Any = None,
         slots: int = 2,
         store_patience_s: float = 10.0,
+        may_take: MayTake = always,
     ) -> AsyncIterator[trio.Nursery]:
         """Run a worker; it is told to stop, without a grace, at the end."""
         scratch = self.directory / f"scratch-{peer.holder.peer_name}"
@@ -117,6 +119,7 @@ class Rig:
             holder=peer.holder,
             recorder=peer.record,
             rng=random.Random(1),
+            may_take=may_take,
         )
         async with trio.open_nursery() as jobs:
             async with trio.open_nursery() as intake:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -36,6 +34,7 @@ from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.ladder import parse_ladder
 from pipeline.ports import Expired, Release, Submission
+from pipeline.standing import Death, Life, Suspended
 from pipeline.tasks import (
     STEP_EVENTS,
     Busy,
@@ -47,91 +46,20 @@ from pipeline.tasks import (
     ProductKind,
     Settled,
     TaskState,
-    task_state,
 )
+from tests.property.ledger_model import FAILURE, STEP_EVENTS_MADE, ModelClaim, ModelPart, ModelTask
 
 T = TypeVar("T")
-Answer = Claim | Busy | Settled
-
 ATTEMPTS_MAX = 3
 TASKS_MAX = 3
 LATER_S = 3600.0
 PEERS = ("ada", "bob", "cyd")
 STEPS = tuple(STEP_EVENTS.values())
+WELL, SUSPECT, DEAD = range(3)
 PRODUCTS = [
     Product(kind=ProductKind.RENDITION, name="720p.mp4", rendition="720p", size=7),
     Product(kind=ProductKind.POSTER, name="poster.jpg", size=1),
 ]
-
-
-STEP_EVENTS_MADE: dict[str, Callable[..., Recordable]] = {
-    "VideoFilePulled": partial(events.VideoFilePulled, size=1, seconds=0.1),
-    "WorkloadProcessingStarted": events.WorkloadProcessingStarted,
-    "VideoTranscoded": partial(events.VideoTranscoded, renditions=(), seconds=0.1, cpu_seconds=0.1),
-    "TranscodedVideoUploaded": partial(events.TranscodedVideoUploaded, prefix="p", files=2, size=8),
-}
-
-
-@dataclass(slots=True)
-class ModelPart:
-    """What the ledger must say of a part."""
-
-    task: ModelTask
-    number: int
-    state: PartState = PartState.QUEUED
-    attempt: int = 0
-    failures: dict[Stage, int] = field(default_factory=dict)
-    is_due: bool = True
-    holder: ModelClaim | None = None
-    committed: ModelClaim | None = None
-
-    def end(self, state: PartState, outcome: str, *, is_due: bool = True) -> None:
-        """The claim that holds it ends."""
-        assert self.holder is not None
-        self.holder.outcome = outcome
-        self.holder, self.state, self.is_due = None, state, is_due
-
-    def fail(self, stage: Stage, outcome: str, retry_in_s: float | None) -> None:
-        """The claim that holds it ends with a failure that counts."""
-        self.failures[stage] = self.failures.get(stage, 0) + 1
-        state = PartState.ESCALATED if retry_in_s is None else PartState.QUEUED
-        self.end(state, outcome, is_due=retry_in_s in (None, 0.0))
-
-    def refusal(self) -> type[Busy | Settled] | None:
-        """How a claim is refused when nobody holds the part."""
-        if self.state is not PartState.QUEUED or self.task.is_stopped:
-            return Settled
-        return None if self.is_due else Busy
-
-
-@dataclass(slots=True)
-class ModelTask:
-    """A task with its parts; the order of `parts` is their number."""
-
-    id: UUID
-    parts: list[ModelPart] = field(default_factory=list)
-
-    @property
-    def state(self) -> TaskState:
-        return task_state({part.number: part.state for part in self.parts})
-
-    @property
-    def is_stopped(self) -> bool:
-        return self.state not in (TaskState.QUEUED, TaskState.RUNNING)
-
-
-@dataclass(slots=True, eq=False)
-class ModelClaim:
-    """A claim, and how far its holder has come; the outcome is None while it is alive."""
-
-    claim: Claim
-    peer: str
-    part: ModelPart
-    received: Record
-    said: list[Record]
-    outcome: str | None = None
-    has_run_out: bool = False
-    ending: Callable[[], Any] | None = None
 
 
 def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
@@ -183,6 +111,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.look = look
         self.look.execute("DELETE FROM tasks")
         self.look.execute("DELETE FROM events")
+        self.look.execute("DELETE FROM standings")
         self.ledger = PostgresLedger(
             database, lease_s=600.0, expiry=decide, recorder=self.sweeper_record
         )
@@ -191,6 +120,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.expected_events: list[tuple[str, int, str]] = []
         self.uuids = (UUID(int=number << 64) for number in itertools.count(1))
         self.sequences = itertools.count(1)
+        # What the ledger was told of a peer: its incarnation, and how it is.
+        self.said = dict.fromkeys(PEERS, (0, 0))
+        self.suspended: set[str] = set()
 
     @property
     def stopped_tasks(self) -> list[ModelTask]:
@@ -248,8 +180,10 @@ class LedgerMachine(RuleBasedStateMachine):
         crashes = part.failures.get(Stage.CRASH, 0) + 1
         part.fail(Stage.CRASH, "expired", {1: 0.0, 2: LATER_S}.get(crashes))
 
-    def model_claim(self, part: ModelPart) -> type[Busy | Settled] | None:
+    def model_claim(self, part: ModelPart, peer: str) -> type[Busy | Settled | Suspended] | None:
         """What a claim finds, and does to a holder that let the lease run out."""
+        if peer in self.suspended:
+            return Suspended
         if part.holder is not None and part.holder.has_run_out:
             self.model_expire(part)
         return Busy if part.holder is not None else part.refusal()
@@ -289,7 +223,7 @@ class LedgerMachine(RuleBasedStateMachine):
         token, which = next(self.uuids), (part.task.id, part.number)
         event = events.TaskReceived(task_id=part.task.id, part=part.number, attempt=0)
         received = self.record(peer, event)
-        refused = self.model_claim(part)
+        refused = self.model_claim(part, peer)
         answer = self.try_to(self.ledger.claim, *which, holder, token, received)
         if refused is not None:
             assert isinstance(answer, refused)
@@ -319,7 +253,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The repeat of a claim: the same answer while it is alive, and never a second claim."""
         claim, holder = held.claim, holder_of(held.peer)
         if held.outcome is not None:
-            expected = self.model_claim(held.part) or Busy
+            expected = self.model_claim(held.part, held.peer) or Busy
         answer = self.try_to(
             self.ledger.claim, claim.task_id, claim.part, holder, claim.token, held.received
         )
@@ -461,6 +395,60 @@ class LedgerMachine(RuleBasedStateMachine):
         for held in run_out:
             self.model_expire(held.part)
 
+    @rule(
+        peer=st.sampled_from(PEERS),
+        verdict=st.sampled_from([WELL, SUSPECT, DEAD, DEAD]),
+        incarnation=st.integers(1, 4),
+        by=st.sampled_from(["sweeper", *PEERS]),
+        twice=st.booleans(),
+    )
+    def judge(self, peer: str, verdict: int, incarnation: int, by: str, twice: bool) -> None:
+        """Somebody tells how a peer is, in time or late; the same that is judged, or another."""
+        life, author = Life(peer_uid=peer, epoch=1, incarnation=incarnation), holder_of(by)
+        if verdict == WELL:
+            assert self.call(twice, self.ledger.reinstate, life) is None
+            if (incarnation, WELL) > self.said[peer]:
+                self.said[peer] = (incarnation, WELL)
+                self.suspended.discard(peer)
+            return
+        if verdict == SUSPECT:
+            answer = self.try_to(self.ledger.suspend, author, [life])
+        else:
+            death = Death(life=life, how="died", silent_s=6.0)
+            record = self.record(by, FAILURE)
+            is_news = by not in self.suspended and (incarnation, DEAD) > self.said[peer]
+            if is_news:
+                self.expect(record)
+            answer = self.try_to(self.ledger.bury, author, death, record)
+            if is_news:
+                self.model_bury(peer, answer)
+            if twice:
+                again = self.try_to(self.ledger.bury, author, death, record)
+                assert again == [] or isinstance(again, Suspended)
+        if by in self.suspended:
+            assert isinstance(answer, Suspended)
+        elif incarnation >= self.said[peer][0]:
+            self.said[peer] = max(self.said[peer], (incarnation, verdict))
+            self.suspended.add(peer)
+
+    def model_bury(self, peer: str, taken: Sequence[Expired]) -> None:
+        """All that the peer holds is taken from it, by task and part."""
+        holding = [held for held in self.living_claims if held.peer == peer]
+        holding.sort(key=lambda held: (held.claim.task_id, held.claim.part))
+        assert [(each.task_id, each.part) for each in taken] == [
+            (held.claim.task_id, held.claim.part) for held in holding
+        ]
+        for held in holding:
+            self.model_expire(held.part)
+
+    @rule()
+    def suspensions_are_over(self) -> None:
+        self.look.execute(
+            "UPDATE standings SET suspended_until = clock_timestamp() - interval '1 second'"
+            " WHERE suspended_until IS NOT NULL"
+        )
+        self.suspended.clear()
+
     @rule(task=a_task, twice=st.booleans())
     def cancel(self, task: ModelTask, twice: bool) -> None:
         answer = self.call(twice, self.ledger.cancel, task.id, "enough")
@@ -565,6 +553,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for held in self.living_claims:
             self.end(held, "handed_back", Stage.PULL, 0.0, False)
         self.delays_are_over()
+        self.suspensions_are_over()
         for part in self.parts:
             if part.state is not PartState.DONE:
                 self.claim(part, "ada", 0, False)

@@ -54,7 +54,9 @@ class FakePeer:
             connection.sendall(json.dumps(line).encode() + b"\n")
 
     def close(self) -> None:
-        """Stop, and leave the socket's file as a killed peer would."""
+        """Stop, and leave the socket's file as a killed peer would; a second time does nothing."""
+        if self._listening.fileno() < 0:
+            return
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join()

@@ -86,7 +86,7 @@ def test_texts_become_values(read: Load, text: str, path: str, value: object) ->
     assert type(settings) is type(value) or isinstance(settings, Path)
 
 
-KINDS = "peer, ledger, store, transcode, transcode.limits, retry"
+KINDS = "peer, ledger, store, transcode, transcode.limits, retry, gossip, membership"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,67 @@ def test_secret_from_file(read: Load, tmp_path: Path) -> None:
     secret.unlink()
     with pytest.raises(ConfigError, match=r"GRAPEVINE_LEDGER_URL_FILE: cannot read"):
         read(environment=by_file)
+
+
+KEY = "kQeUzr3mG4fY6pYc0J4q7l8Xw1v9bT2sN5aH6dE3fGo="
+
+
+def test_a_secret_setting_has_a_file_everywhere(read: Load, tmp_path: Path) -> None:
+    """Also in a configuration file and with `--set`; a relative one is relative as other paths are.
+
+    The stronger layer wins whichever form it takes, and two forms in one layer contradict.
+    """
+    (tmp_path / "cluster.key").write_text(f"{KEY}\n")
+    in_file = "[gossip]\nkey_file = 'cluster.key'\n"
+    assert read(in_file).gossip.key == KEY
+    assert read(assignments=(f"gossip.key_file={tmp_path}/cluster.key",)).gossip.key == KEY
+    other = "00" * 32
+    assert read(in_file, environment={"GRAPEVINE_GOSSIP_KEY": other}).gossip.key == other
+    with pytest.raises(ConfigError, match="say the same; leave one out"):
+        read(f"{in_file}key = '{other}'\n")
+    with pytest.raises(ConfigError, match="key_file: expected a path, got 3"):
+        read("[gossip]\nkey_file = 3\n")
+    with pytest.raises(ConfigError, match=r"there is no setting 'peer\.name_file'"):
+        read("[peer]\nname_file = 'x'\n")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"toml": "[gossip]\njoin = ['a', 'b:7000']\n"},
+        {"toml": "[gossip]\njoin = 'a, b:7000'\n"},
+        {"environment": {"GRAPEVINE_GOSSIP_JOIN": "a,b:7000"}},
+        {"assignments": ("gossip.join=a b:7000",)},
+        {"flags": {"gossip.join": ("a", "b:7000")}},
+    ],
+)
+def test_a_list_is_a_list_or_a_text_with_commas(read: Load, given: dict[str, Any]) -> None:
+    """Wherever it is set: a TOML list, a repeated flag, or one text."""
+    assert read(**given).gossip.join == ("a", "b:7000")
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        ("join = ['a:b:c']", "write an IPv6 address in brackets"),
+        ("join = ['https://a']", "it is a URL"),
+        ("join = ['a', 3]", "expected a list of texts, got"),
+        ("listen = 'a:99999'", "is no port"),
+        ("advertise = 'a:0'", "port 0 is nowhere"),
+        ("key = 'short'", "a key is 32 bytes"),
+        (f"key = '{KEY}'\nplaintext = true", "exclude each other"),
+        ("cluster = ''", "a text of 1 to 64 characters"),
+        ("profile = 'wan'", "expected lan or quiet, got 'wan'"),
+    ],
+)
+def test_what_gossip_cannot_use_is_said_before_it_starts(
+    read: Load, toml: str, sentence: str
+) -> None:
+    """An address, a key or a contradiction is found when the settings are read; no key is shown."""
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        read(f"[gossip]\n{toml}\n")
+    assert KEY not in str(caught.value)
+    assert "short" not in str(caught.value)
 
 
 def test_secrets_are_not_shown(read: Load) -> None:

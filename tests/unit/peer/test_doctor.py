@@ -111,14 +111,17 @@ def test_a_full_disk(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_programs")
+@pytest.mark.parametrize("mark", ["", " left"])
 @pytest.mark.parametrize(
     ("ahead_s", "ok"), [(-1000, True), (0, True), (200, True), (400, False), (86_400, False)]
 )
-def test_a_clock_that_went_back(examine: Examine, place: Path, ahead_s: float, ok: bool) -> None:
+def test_a_clock_that_went_back(
+    examine: Examine, place: Path, ahead_s: float, ok: bool, mark: str
+) -> None:
     """A peer's saved epoch that lies in the future means that the clock was set back."""
     identity = place / "data" / "peers" / "one" / "identity"
     identity.parent.mkdir(parents=True)
-    identity.write_text(f"00000000000000aa {int(time.time() + ahead_s)}\n")
+    identity.write_text(f"00000000000000aa {int(time.time() + ahead_s)}{mark}\n")
     assert examine()["clock"].ok is ok
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,8 +11,10 @@ from typing import Any, cast
 import pytest
 import trio
 
+from gossip.rows import Body, Row, State
+from membership.view import Member, View
 from peer.assembly import Parts
-from peer.examination import examine
+from peer.examination import examine, examine_gossip
 from peer.protocol import Check
 from pipeline.errors import QueueUnavailable, StoreUnavailable
 from pipeline.ports import Depth
@@ -114,3 +118,74 @@ async def test_a_store_that_fails(tmp_path: Path) -> None:
     check = (await checks(parts(tmp_path, store=Broken(tmp_path / "store"))))["store"]
     assert (check.ok, check.detail) == (False, "the disk is gone")
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gossip:
+    """A peer's membership, as it says that it is."""
+
+    others: int = 1
+    deaf: bool = False
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    keys_note: str = ""
+    address: str = "192.0.2.7:7946"
+    loop_lag_s: float = 0.0125
+
+    def view(self) -> View:
+        rows = [
+            Row(uid, 1, 0, State.ALIVE, Body(address=("192.0.2.7", 7946)))
+            for uid in range(1 + self.others)
+        ]
+        dead = Row(99, 1, 0, State.DEAD, Body(address=("192.0.2.9", 7946)))
+        return View(
+            own_uid=0,
+            members=tuple(
+                Member(row=row, age_s=0, load=None, load_age_s=0, silent=False, own=row.uid == 0)
+                for row in [*rows, dead]
+            ),
+            leader=None,
+            candidate=None,
+            quorate=True,
+            deaf=self.deaf,
+            suspected=False,
+            mass_event=False,
+        )
+
+    def counters(self) -> Mapping[str, int]:
+        return {"received_Ping": 3, **self.dropped}
+
+
+@pytest.mark.parametrize(
+    ("gossip", "join", "ok", "note", "words"),
+    [
+        (Gossip(), (), True, False, ["192.0.2.7:7946 (UDP), 2 members", "12 ms", "nothing"]),
+        (Gossip(others=0), (), True, False, ["1 member,"]),
+        (Gossip(dropped={"dropped_replay": 2}), (), True, False, ["dropped: 2 replay"]),
+        (Gossip(dropped={"dropped_key": 9}), (), True, True, ["dropped: 9 key"]),
+        (Gossip(others=0), ("host-a",), False, False, ["alone;", "firewall"]),
+        (
+            Gossip(others=0, dropped={"dropped_forged": 9}),
+            ("host-a",),
+            False,
+            False,
+            ["alone;", "9 forged", "gossip.key and gossip.cluster"],
+        ),
+        (Gossip(deaf=True), (), False, False, ["hears hardly anybody", "network"]),
+        (Gossip(dropped={"clock_jumps": 2}), (), True, False, ["stood still, 2 times"]),
+    ],
+)
+def test_how_a_peer_stands_to_the_others(
+    gossip: Gossip, join: tuple[str, ...], ok: bool, note: bool, words: list[str]
+) -> None:
+    """Alone is wrong only for who was told to join; what was dropped tells why."""
+    (check,) = examine_gossip(gossip, join)
+    assert (check.check, check.ok, check.note) == ("gossip", ok, note)
+    for word in words:
+        assert word in f"{check.detail} {check.advice}"
+    assert bool(check.advice) != check.ok
+
+
+def test_what_is_odd_about_the_keys_is_a_note() -> None:
+    """It is no fault, and somebody should read it."""
+    _, keys = examine_gossip(Gossip(keys_note="not in the ring"), ())
+    assert keys == Check(check="keys", ok=True, note=True, detail="not in the ring")

@@ -21,7 +21,7 @@ def program(config_file: Path | None, assignments: tuple[str, ...], **given: Any
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"{settings.peer} {settings.ledger.url} {settings.retry.base_s}")
+    click.echo(f"{settings.peer} {settings.gossip} {settings.ledger.url} {settings.retry.base_s}")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ def program(config_file: Path | None, assignments: tuple[str, ...], **given: Any
         (["--stop-grace-s", "1.5"], "stop_grace_s=1.5"),
         (["--log-level", "debug"], "log_level='debug'"),
         (["--log-format", "json"], "log_format='json'"),
+        (["--join", "a", "--join", "b:7000"], "join=('a', 'b:7000')"),
+        (["--listen", "127.0.0.1:0"], "listen='127.0.0.1:0'"),
+        (["--advertise", "192.0.2.1"], "advertise='192.0.2.1'"),
         (["--ledger-url", "postgresql://h/d"], ") postgresql://h/d "),
         (["--set", "retry.base_s=7", "--set", "peer.slots=2"], " 7.0\n"),
     ],

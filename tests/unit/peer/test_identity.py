@@ -59,3 +59,33 @@ def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     """The message names what could not be written."""
     with pytest.raises(identity.IdentityUnusable, match="cannot write"):
         identity.renew(tmp_path / "nowhere" / "identity")
+
+
+def test_a_life_that_does_not_end_well_is_known_to_the_next(tmp_path: Path) -> None:
+    """A first start has none before it; what was not marked has crashed; what was marked has not,
+    and its mark is not the next life's."""
+    file = tmp_path / "identity"
+    assert identity.crashed(file) is None
+    first = identity.renew(file)
+    assert identity.crashed(file) == first
+    identity.mark_left(file, first)
+    assert identity.crashed(file) is None
+    second = identity.renew(file)
+    assert (second.uid, second.epoch > first.epoch) == (first.uid, True)
+    assert identity.crashed(file) == second
+
+
+@pytest.mark.parametrize("mark", [b"lef", b"left left", b"\xff", b"LEFT", b"\x00left"])
+def test_a_damaged_mark_is_none(tmp_path: Path, mark: bytes) -> None:
+    """The identity in front of it is good all the same."""
+    file = tmp_path / "identity"
+    file.write_bytes(b"00000000000000ff 7 " + mark)
+    assert identity.crashed(file) == identity.Identity(uid="00000000000000ff", epoch=7)
+    assert identity.renew(file).uid == "00000000000000ff"
+
+
+def test_a_mark_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """What was there before is there still."""
+    own = identity.Identity(uid="00000000000000ff", epoch=7)
+    with pytest.raises(identity.IdentityUnusable, match="cannot write"):
+        identity.mark_left(tmp_path / "nowhere" / "identity", own)

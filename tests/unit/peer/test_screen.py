@@ -427,7 +427,7 @@ def scene(make: Make, samples: Mapping[str, Any]) -> Scene:
 
 def test_the_picture_fits_a_small_terminal(scene: Scene) -> None:
     """The demo's two panels fit 80 by 24, and show peers, task and renditions."""
-    lines = draw(picture(scene)).splitlines()
+    lines = draw(picture(scene, 80, 24)).splitlines()
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
@@ -450,7 +450,7 @@ def test_nothing_is_said_twice(scene: Scene, samples: Mapping[str, Any]) -> None
     begun = msgspec.convert(status, PeerStatus)
     scene.peers = [PeerRow("demo-1", 42, "starting", begun)]
     scene.doing, scene.report = "starting three peers", None
-    text = draw(picture(scene))
+    text = draw(picture(scene, 80, 24))
     assert text.count("starting three peers") == 1
     assert text.replace("starting three peers", "").count("starting") == 1
 
@@ -460,7 +460,7 @@ def test_a_stopped_demo_promises_nothing(scene: Scene, make: Make) -> None:
     assert scene.report is not None
     scene.report = make(state="cancelled", progress=msgspec.to_builtins(scene.report.progress))
     scene.doing = "all peers have stopped"
-    text = draw(picture(scene))
+    text = draw(picture(scene, 80, 24))
     assert "holiday.mp4  cancelled" in text
     assert "left" not in text
 
