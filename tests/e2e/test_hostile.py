@@ -2,8 +2,7 @@
 
 Every upload is made here, byte by byte, and named `.mp4`. Beside it, and in the directory of
 another tenant, lie files that it points to; the kernel tells which of them were opened. A listener
-on the loopback stands for the internal network. The first test shows that ffmpeg as it comes opens
-them: without it, the others would prove nothing.
+on the loopback stands for the internal network. That ffmpeg as it comes opens them is tested first.
 """
 
 from __future__ import annotations
@@ -26,11 +25,12 @@ import trio
 from pipeline.errors import SourceRejected
 from pipeline.media.ladder import parse_ladder
 from pipeline.media.limits import ProcessLimits, SourceLimits, as_arguments, input_guard
-from pipeline.media.process import Finished, run
+from pipeline.media.process import Finished
 from pipeline.media.tools import Tools, find_tools, wheel_binaries
 from pipeline.media.transcoder import FfmpegTranscoder
 from pipeline.ports import Order
 from pipeline.tasks import ProductKind, Strictness
+from tests.e2e.small_process import run_from_small_process
 
 SECRET = "the neighbour's secret"
 MEBIBYTE = 1024 * 1024
@@ -358,7 +358,7 @@ def write_upload(place: Neighbourhood, attack: Attack, suffix: str = ".mp4") -> 
 async def probe(tools: Tools, guard: Sequence[str], source: Path | str) -> Finished:
     options = ["-v", "error", "-show_format", "-show_streams", *guard]
     arguments = [str(tools.ffprobe), *options, "-i", str(source)]
-    return await run(arguments, cwd=Path("/"), limits=LIMITS)
+    return await run_from_small_process(arguments, cwd=Path("/"), limits=LIMITS)
 
 
 async def decode(tools: Tools, guard: Sequence[str], source: Path | str) -> Finished:
@@ -366,7 +366,7 @@ async def decode(tools: Tools, guard: Sequence[str], source: Path | str) -> Fini
     options = ["-v", "error", "-nostdin", "-threads", "1", *guard]
     output = ["-map", "0:v", "-f", "rawvideo", "-"]
     arguments = [str(tools.ffmpeg), *options, "-i", str(source), *output]
-    return await run(arguments, cwd=Path("/"), limits=LIMITS)
+    return await run_from_small_process(arguments, cwd=Path("/"), limits=LIMITS)
 
 
 EVERY_ATTACK = pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import trio
 from pipeline.errors import ToolMissing
 from pipeline.media.limits import ProcessLimits
 from pipeline.media.process import TERMINATE_S, Finished, run
+from tests.e2e.small_process import run_from_small_process
 
 LIMITS = ProcessLimits(wall_s=30.0)
 MEBIBYTE = 1024 * 1024
@@ -130,7 +131,8 @@ async def test_priority_and_group(tmp_path: Path) -> None:
 async def test_cpu_time_and_memory_are_measured(tmp_path: Path) -> None:
     """Both are the program's own, from the kernel's account of it."""
     program = "import time\nkept = bytearray(200 << 20)\nwhile time.process_time() < 0.3: pass\n"
-    finished = await run_python(program, tmp_path)
+    arguments = [sys.executable, "-I", "-S", "-c", program]
+    finished = await run_from_small_process(arguments, cwd=tmp_path, limits=LIMITS)
     assert 0.3 <= finished.cpu_seconds < 1.0
     assert 200 * MEBIBYTE <= finished.memory_peak_bytes < 300 * MEBIBYTE
 
