@@ -61,8 +61,9 @@ class Recovery:
 
     @property
     def milestones(self) -> list[Milestone]:
-        """What was seen, in the order of the stages."""
-        return [self.seen[stage] for stage in STAGES if stage in self.seen]
+        """What was seen, in the order in which it happened."""
+        seen = [self.seen[stage] for stage in STAGES if stage in self.seen]
+        return sorted(seen, key=lambda milestone: milestone.at_s)
 
     @property
     def missing(self) -> list[str]:
