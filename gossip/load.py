@@ -19,6 +19,8 @@ class Flag(IntFlag):
     LEDGER_AWAY = 8  # the breaker of this dependency is open
     QUEUE_AWAY = 16
     STORE_AWAY = 32
+    QUARANTINED = 64  # fails what others finish, and has stopped taking work
+    PROBATION = 128  # fails one task after another, and tries one at a time
 
 
 NOTHING = Flag(0)

@@ -161,6 +161,14 @@ class Cluster:
         self._core.now = now
         return self._orders.give(now, uid, verb)
 
+    def ping(self, now: float, uid: int) -> None:
+        """Ask a member for a sign of life; an answer shows in its age."""
+        core = self._core
+        core.now = now
+        entry = core.table.get(uid)
+        if entry is not None and uid != core.table.own.uid:
+            core.detector.ping(now, entry.row)
+
     def leave(self, now: float) -> None:
         """Say good-bye to everybody. The caller sends what `poll` gives for about a second more."""
         core = self._core

@@ -350,7 +350,7 @@ class Detector:
             edge.ping_at = now + (interval_s / 4 if quick else interval_s)
             edge.pings += 1
             edge.late_pings += silent_s >= LATE_SHARE * self._config.dead_silence_s
-            self._ping(now, row)
+            self.ping(now, row)
         if now >= edge.alert_at:
             edge.alert_at = now + self._config.alert_interval_s
             # While this peer holds deaths back, its word makes nobody else's quorum for one.
@@ -373,7 +373,8 @@ class Detector:
         everybody = dict.fromkeys((*by_ring, *edge.observers))
         return tuple(uid for uid in everybody if uid not in (own, edge.uid))
 
-    def _ping(self, now: float, row: Row) -> None:
+    def ping(self, now: float, row: Row) -> None:
+        """Ask a member for a sign of life; its answer is evidence like any other."""
         nonce = self._questions.ask(Question(Purpose.PROBE, now, row.uid))
         ping = Ping(
             nonce=nonce,

@@ -35,6 +35,7 @@ from membership.advertising import Advertising
 from membership.changes import Change, OrderAnswered
 from membership.cluster import Cluster
 from membership.config import MembershipConfig
+from membership.doubt import ASK_S, LOOK_S, judge
 from membership.joining import Joining
 from membership.lag import LoopLag
 from membership.loop import Loop
@@ -270,6 +271,29 @@ class MembershipService:
         finally:
             del self._orders[nonce]
             self._heard.pop(nonce, None)
+
+    async def answers(self, uid: int, epoch: int) -> bool:
+        """Ask whether a life goes on, now, and wait for a sign of it for up to `WITHIN_S`.
+
+        Long before the cluster agrees on a death: for who has a reason of its own to doubt a peer,
+        and for whom a mistake is only expensive. Without any ground to judge on, the answer is yes:
+        the peer is not known here, or this peer itself hardly hears anybody.
+
+        Returns:
+            Whether it goes on: it gave a sign, to this peer or to one that told this peer of it.
+        """
+        asked_at = time.monotonic()
+        ask_at = asked_at
+        while True:
+            now = time.monotonic()
+            verdict = judge(self.view(), uid, epoch, asked_s_ago=now - asked_at)
+            if verdict is not None:
+                return verdict
+            if now >= ask_at:
+                self._core.ping(now, uid)
+                self._loop.put_out()
+                ask_at = now + ASK_S
+            await trio.sleep(LOOK_S)
 
     async def leave(self) -> None:
         """Say good-bye, and give it the time of two heartbeats to spread. Then cancel `run`."""

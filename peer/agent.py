@@ -3,7 +3,7 @@
 Nested nurseries, named by what lives in them:
 
     cluster       gossip and membership, the watch over signals
-      services    the control socket, the sweeper, the undertaker
+      services    the control socket, the sweeper, the undertaker, whatever else goes on beside work
         records   the writer of the counted events
           jobs    the parts being worked on
             intake  the loop that takes new ones, while this peer does not drain
@@ -26,12 +26,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import trio
 
 from gossip.messages import Verb
 from membership.changes import Change, IdentityLost, OrderReceived
-from peer import identity
-from peer.assembly import Parts, assemble
+from peer import identity, status
+from peer.assembly import Among, Parts, assemble
 from peer.cluster_news import log_change
 from peer.cluster_requests import ClusterRequests
 from peer.config import Config
@@ -44,13 +45,14 @@ from peer.gossip_log import GossipLog
 from peer.machine import default_name
 from peer.neighbours import Neighbours, renamed
 from peer.own import own_directory
-from peer.protocol import PeerStatus, Running
+from peer.protocol import PeerStatus
 from peer.requests import COMMANDS
 from peer.usage import UsageMeter
 from peer.work import Work
 from pipeline.errors import LedgerUnavailable, Unavailable
 from pipeline.events import Record
 from pipeline.tasks import Holder
+from pipeline.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ class Agent:
         self._meter = UsageMeter()
         self._queue_ready = 0
         self._parts: Parts | None = None
+        self._awaited: str | None = None
         self._own_burial: Bury | None = None
 
     async def run(self) -> int:
@@ -195,17 +198,22 @@ class Agent:
                 starting.cancel_scope.cancel()
 
             starting.start_soon(give_up)
-            parts = assemble(
-                self._config,
-                self._stamper,
+            among = Among(
                 holder=lambda: self._holder,
                 view=self._neighbours.view,
                 may_take=self._neighbours.may_take,
+                answers=self._neighbours.answers,
                 own_burial=self._own_burial,
             )
+            parts = assemble(self._config, self._stamper, among, note_waiting=self._note_waiting)
             self._parts = await stack.enter_async_context(parts)
             starting.cancel_scope.cancel()
         return self._parts is not None
+
+    def _note_waiting(self, why: str | None) -> None:
+        """Know why the ledger is still waited for; the others see it in the table."""
+        self._awaited = why
+        self._neighbours.tell()
 
     async def _work(self, services: trio.Nursery) -> None:
         """Take work until told to stop, then finish it, or hand it back when the grace is over."""
@@ -214,8 +222,8 @@ class Agent:
         parts.worker.holder = self._holder  # it may have changed while the ledger was waited for
         self._neighbours.set_encoders(parts.encoders)
         self._neighbours.tell()
-        services.start_soon(parts.sweeper.run)
-        services.start_soon(parts.undertaker.run)
+        for run in parts.beside:
+            services.start_soon(run)
         services.start_soon(self._watch_queue, parts)
         log.info("working", extra={"action": "started", "slots": self._config.peer.slots})
         async with trio.open_nursery() as records:
@@ -312,30 +320,32 @@ class Agent:
                 self._drain(True)
             case Verb.RESUME:
                 self._drain(False)
+                if self._parts is not None:
+                    self._parts.worker.release()
+                    self._neighbours.tell()
             case Verb.LEAVE:
                 # Asked twice is still asked: only a second signal hurries, and hands work back.
                 if not self._stop.asked.is_set():
                     self._ask_to_stop(0)
 
+    @property
+    def _worker(self) -> Worker | None:
+        return self._parts.worker if self._parts is not None else None
+
     def _work_now(self) -> Work:
         """What the others are told once a second."""
-        if self._parts is None:
-            return Work(draining=self._draining)
-        jobs = self._parts.worker.jobs
-        steps = [job.progress.step for job in jobs if job.progress is not None]
-        return Work(
+        return status.work(
+            self._worker,
+            self._awaited,
             slots=self._config.peer.slots,
-            running=len(jobs),
-            encoding=steps.count("transcode"),
             queue=self._queue_ready,
             draining=self._draining,
-            away=tuple(self._parts.worker.trouble),
         )
 
     async def _write_records(self, records: Sequence[Record]) -> None:
         if self._parts is None:
             raise LedgerUnavailable("the ledger is not connected yet", definite=True)
-        await self._parts.records.record(records)
+        await self._parts.spooling.record(records)
 
     # -- what the control socket serves ------------------------------------------------------------
 
@@ -355,13 +365,16 @@ class Agent:
 
         return command
 
-    async def _doctor(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
-        found = await examine(self._parts)
+    async def _doctor(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
+        asked = msgspec.convert(dict(arguments), _Doctor)
+        found = await examine(
+            self._parts, self._awaited, notify=asked.notify, name=self._holder.peer_name
+        )
         return [*found, *examine_gossip(self._neighbours, self._config.gossip.join)]
 
     async def _status(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
         cpu_percent, memory_bytes = await trio.to_thread.run_sync(self._meter.measure)
-        trouble = self._parts.worker.trouble if self._parts else {}
+        worker = self._worker
         return PeerStatus(
             name=self._holder.peer_name,
             uid=self._holder.peer_uid,
@@ -369,37 +382,19 @@ class Agent:
             pid=os.getpid(),
             version=version("grapevine"),
             node=self._holder.node,
-            state=self._state(),
+            state=status.state(worker, draining=self._draining),
             slots=self._config.peer.slots,
-            running=self._running(),
+            running=status.running(worker),
             started_at=self._started_at,
             data_dir=str(self._config.peer.data_dir),
             cpu_percent=cpu_percent,
             memory_bytes=memory_bytes,
-            dependencies={
-                name: trouble.get(name, "ok" if self._parts else "starting")
-                for name in ("ledger", "queue", "store")
-            }
-            | {name: why for name, why in trouble.items() if name == "cluster"},
+            dependencies=status.dependencies(worker, self._awaited),
+            breakers=dict(worker.breakers) if worker is not None else {},
+            quarantined=worker.quarantined if worker is not None else None,
+            spooled=self._parts.spooling.spooled if self._parts is not None else 0,
         )
 
-    def _state(self) -> Any:
-        if self._draining:
-            return "draining"
-        if self._parts is None:
-            return "starting"
-        return "waiting" if self._parts.worker.trouble else "working"
 
-    def _running(self) -> tuple[Running, ...]:
-        if self._parts is None:
-            return ()
-        return tuple(
-            Running(
-                task_id=str(job.claim.task_id),
-                part=job.claim.part,
-                attempt=job.claim.attempt,
-                title=job.title,
-                progress=job.progress.fraction if job.progress else None,
-            )
-            for job in self._parts.worker.jobs
-        )
+class _Doctor(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    notify: bool = False

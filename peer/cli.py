@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from peer.commands import cluster, demo, events, peers, tasks
+from peer.commands import cluster, demo, events, peers, store, tasks
 from peer.commands.session import Boundary
 
 EPILOG = """\b
@@ -40,9 +40,12 @@ for command in (
     events.events,
     cluster.table,
     peers.status,
+    tasks.queue,
     cluster.drain,
+    cluster.resume,
     cluster.leave,
     cluster.keys,
+    store.store,
     peers.doctor,
     peers.completion,
 ):

@@ -27,7 +27,10 @@ from peer.machine import default_config_file, default_data_dir, default_name, pr
 from peer.options import SECRET
 from peer.paths import Places
 from pipeline.media.config import TranscodeConfig
+from pipeline.notify.config import NotifyConfig
+from pipeline.queues.rabbitmq.config import RabbitConfig
 from pipeline.retry import RetryPolicy
+from pipeline.stores.s3.config import S3Config
 
 PREFIX = "GRAPEVINE_"
 CONFIG_VARIABLE = "GRAPEVINE_CONFIG"
@@ -59,6 +62,13 @@ class PeerConfig:
     # processors this process may use.
     stop_grace_s: Annotated[float, Meta(ge=0)] = 30.0
     # After SIGTERM, how long running work may go on before it is handed back.
+    handover_s: Annotated[float, Meta(ge=1, le=1500)] = 900.0
+    # For how long the queue's message stays unacknowledged while its part is worked on. Until then
+    # a killed peer's task comes back as soon as the queue misses it; from then on the ledger's
+    # lease and the cluster see to it. RabbitMQ gives up a consumer that holds one for 30 minutes.
+    store_patience_s: Annotated[float, Meta(ge=0, le=3600)] = 120.0
+    # For how long a pull or a push waits for a store that is away before it counts as failed: an
+    # encode of an hour is not thrown away for a minute's outage.
     log_level: LogLevel = "info"
     # The least important line that is written.
     log_format: LogFormat = "console"
@@ -102,10 +112,23 @@ class LedgerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """Where sources and outputs lie."""
+    """Where sources and outputs lie: a directory, or buckets that speak S3."""
 
     directory: Path | None = None
     # The directory store's root; peers on several machines can share one. None: <data_dir>/store.
+    s3: S3Config = field(default_factory=S3Config)
+    # With an endpoint: MinIO, AWS, Ceph, … instead of a directory.
+
+    def __post_init__(self) -> None:
+        if self.directory is not None and self.s3.endpoint is not None:
+            raise ValueError(
+                "store.directory and store.s3.endpoint exclude each other; leave one out"
+            )
+        if self.s3.endpoint is None and self.s3 != S3Config():
+            raise ValueError(
+                "[store.s3] has no endpoint, so the store would be a directory; add the endpoint, "
+                "for example https://s3.eu-central-1.amazonaws.com"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +207,12 @@ class Config:
 
     peer: PeerConfig
     ledger: LedgerConfig
+    queue: RabbitConfig
+    # Without a url: the embedded queue, in the ledger's database.
     store: StoreConfig
     transcode: TranscodeConfig
     retry: RetryConfig
+    notify: NotifyConfig
     gossip: GossipSettings
     membership: MembershipSettings
 

@@ -6,9 +6,12 @@ to the letter: people search logs for them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from gossip import events as gossip_events
 from membership import events as membership_events
@@ -39,6 +42,19 @@ EVENT_TYPES: Final[tuple[type[Recordable], ...]] = (
 """In the order in which spec/features.md describes them."""
 
 EVENT_KINDS: Final = frozenset(event.kind for event in EVENT_TYPES)
+
+
+_BY_KIND: Final = {event.kind: event for event in EVENT_TYPES}
+
+
+def decode_event(kind: str, data: Mapping[str, Any]) -> Recordable:
+    """Make an event again from its name and its fields as JSON values.
+
+    Raises:
+        KeyError: No event has this name.
+        ValueError: These are not its fields.
+    """
+    return msgspec.convert(data, _BY_KIND[kind])
 
 
 class EventStamper:

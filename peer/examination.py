@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,65 +15,137 @@ from membership.view import View
 from peer.assembly import Parts
 from peer.protocol import Check
 from peer.table import lives
+from peer.terminal import program
 from pipeline.errors import PipelineError, StoreUnavailable
+from pipeline.notify.message import trial
 
 TRY_WITHIN_S = 5.0
+SEND_WITHIN_S = 20.0
+"""For a test notice, through whatever mail server; less than `peerctl` waits for the answer."""
 
 
-async def examine(parts: Parts | None) -> list[Check]:
-    """Try each dependency once; none of them can hold up the answer."""
+async def examine(
+    parts: Parts | None, awaited: str | None, *, notify: bool, name: str
+) -> list[Check]:
+    """Try each dependency once, all at the same time; none of them can hold up the answer.
+
+    Args:
+        awaited: Why the ledger could not be used, while there are no parts because of it.
+        notify: Send a test notice, too.
+        name: The peer's.
+    """
     if parts is None:
         return [
             Check(
-                check="peer",
+                check="ledger" if awaited else "peer",
                 ok=False,
-                detail="the peer is starting: it has no ledger yet",
-                advice="wait a moment; if it stays so, look at the peer's log",
+                detail=awaited or "the peer is starting: it has no ledger yet",
+                advice="it is tried again until it answers; look at ledger.url and at the "
+                "PostgreSQL server's log"
+                if awaited
+                else "wait a moment; if it stays so, look at the peer's log",
             )
         ]
+    attempts = {
+        "ledger": partial(_ledger, parts),
+        "queue": partial(_queue, parts),
+        "store": partial(_store, parts),
+    }
+    found: dict[str, Check] = {}
 
-    async def ledger() -> str:
-        newest = await parts.desk.list_tasks(None, 1)
-        return f"answers; the newest task is {newest[0].title}" if newest else "answers; no tasks"
+    async def look(check: str, attempt: Callable[[], Awaitable[str]]) -> None:
+        found[check] = await _try(check, attempt, parts.about[check].advice)
 
-    async def queue() -> str:
-        depth = await parts.queue.depth()
-        said = (
-            f"{depth.ready} ready, {depth.unacknowledged} being worked on, "
-            f"{depth.delayed} delayed, {depth.dead} dead letters"
+    async def look_at_notices() -> None:
+        found["notify"] = await examine_notices(parts.channel, name, send=notify)
+
+    async with trio.open_nursery() as nursery:
+        for check, attempt in attempts.items():
+            nursery.start_soon(look, check, attempt)
+        nursery.start_soon(look_at_notices)
+    return [found[check] for check in (*attempts, "notify")]
+
+
+async def _ledger(parts: Parts) -> str:
+    about = await parts.about["ledger"].describe()
+    newest = await parts.desk.list_tasks(None, 1)
+    tasks = f"the newest task is {newest[0].title}" if newest else "no tasks"
+    return f"{about}; {tasks}"
+
+
+async def _queue(parts: Parts) -> str:
+    about = await parts.about["queue"].describe()
+    depth = await parts.queue.depth()
+    held = "an unknown number" if depth.unacknowledged is None else depth.unacknowledged
+    said = (
+        f"{about}; {depth.ready} ready, {held} being worked on, "
+        f"{depth.delayed} delayed, {depth.dead} dead letters"
+    )
+    if depth.dead:
+        raise _Problem(
+            f"{said}; the newest: {depth.dead_reason or 'no reason was given'}",
+            "look who publishes what peers cannot read, perhaps a peer of a newer version; "
+            "the messages are kept until somebody deletes them (pipeline/README.md says how)",
         )
-        if depth.dead:
-            raise _Problem(
-                f"{said}; the newest: {depth.dead_reason}",
-                "look who publishes what peers cannot read, perhaps a peer of a newer version; "
-                "the messages are kept until somebody deletes them (table queue_messages)",
-            )
-        return said
+    return said
 
-    async def store() -> str:
-        number = secrets.token_hex(8)  # somebody else may be asking at the same time
-        key = f"doctor/{number}"
-        there, back = (trio.Path(parts.scratch, f"doctor-{number}-{end}") for end in ("a", "b"))
-        try:
-            await there.write_bytes(b"grapevine")
-            await parts.store.push(Path(there), key)
-            await parts.store.pull(key, Path(back))
-            same = await back.read_bytes() == b"grapevine"
-        finally:
-            with trio.move_on_after(TRY_WITHIN_S, shield=True):
-                await there.unlink(missing_ok=True)
-                await back.unlink(missing_ok=True)
-                with suppress(PipelineError):  # if this is the trouble, it has been said
-                    await parts.store.remove(key)
-        if not same:
-            raise StoreUnavailable("what was stored came back changed", definite=True)
-        return f"stores and gives back, at {parts.store.url('')}"
 
-    return [
-        await _try("ledger", ledger, "look at the PostgreSQL server's log"),
-        await _try("queue", queue, "look at the PostgreSQL server's log"),
-        await _try("store", store, "look whether its disk is full or not mounted"),
-    ]
+async def _store(parts: Parts) -> str:
+    about = await parts.about["store"].describe()
+    number = secrets.token_hex(8)  # somebody else may be asking at the same time
+    key = f"doctor/{number}"
+    there, back = (trio.Path(parts.scratch, f"doctor-{number}-{end}") for end in ("a", "b"))
+    try:
+        await there.write_bytes(b"grapevine")
+        await parts.store.push(Path(there), key)
+        await parts.store.pull(key, Path(back))
+        same = await back.read_bytes() == b"grapevine"
+    finally:
+        with trio.move_on_after(TRY_WITHIN_S, shield=True):
+            await there.unlink(missing_ok=True)
+            await back.unlink(missing_ok=True)
+            with suppress(PipelineError):  # if this is the trouble, it has been said
+                await parts.store.remove(key)
+    if not same:
+        raise StoreUnavailable("what was stored came back changed", definite=True)
+    return f"stores and gives back, {about}"
+
+
+class Telling(Protocol):
+    """**Protocol**: how administrators are told; see `pipeline.notify.channel`."""
+
+    async def send(self, title: str, body: str) -> None:
+        """Tell them. Raises `NotSent`."""
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """A sentence about each address that cannot be right."""
+        ...
+
+
+async def examine_notices(channel: Telling | None, name: str, *, send: bool) -> Check:
+    """Whether anybody is told of escalations, and whether a notice arrives.
+
+    Args:
+        channel: None where nobody is to be told.
+        name: The peer's, for the text of a test notice.
+    """
+    if channel is None:
+        detail = "nobody is told when a task needs a person: notify.urls is empty"
+        advice = "name your administrators in notify.urls, for example mailto://… or slack://…"
+        return Check(check="notify", ok=not send, note=not send, detail=detail, advice=advice)
+
+    async def attempt() -> str:
+        if wrong := await channel.check():
+            raise _Problem("; ".join(wrong), "correct notify.urls")
+        if not send:
+            return f"administrators are told; to try it: {program('peerctl')} doctor --notify"
+        message = trial(name)
+        await channel.send(message.title, message.body)
+        return "a test notice was sent"
+
+    advice = "look at notify.urls, and whether this machine may reach what they name"
+    return await _try("notify", attempt, advice, within_s=SEND_WITHIN_S)
 
 
 def examine_gossip(neighbours: Gossiping, join: Collection[str]) -> list[Check]:
@@ -154,14 +227,20 @@ class _Problem(Exception):
         self.advice = advice
 
 
-async def _try(check: str, attempt: Callable[[], Awaitable[str]], advice: str) -> Check:
+async def _try(
+    check: str,
+    attempt: Callable[[], Awaitable[str]],
+    advice: str,
+    *,
+    within_s: float = TRY_WITHIN_S,
+) -> Check:
     try:
-        with trio.fail_after(TRY_WITHIN_S):
+        with trio.fail_after(within_s):
             return Check(check=check, ok=True, detail=await attempt())
     except _Problem as problem:
         detail, advice = str(problem), problem.advice
     except trio.TooSlowError:
-        detail = f"no answer within {TRY_WITHIN_S:g} s"
+        detail = f"no answer within {within_s:g} s"
     except (PipelineError, OSError) as error:
         detail = str(error)
     return Check(check=check, ok=False, detail=detail, advice=advice)

@@ -35,6 +35,7 @@ _PEER = (
     DATA_DIR,
     click.option("--slots", metavar="N", help="How many videos at the same time."),
     click.option("--ledger-url", metavar="URL", help="PostgreSQL; without it, an embedded one."),
+    click.option("--queue-url", metavar="URL", help="RabbitMQ; without it, in the ledger."),
     click.option(
         "--join",
         multiple=True,
@@ -57,6 +58,7 @@ _PATHS = {
     "log_level": "peer.log_level",
     "log_format": "peer.log_format",
     "ledger_url": "ledger.url",
+    "queue_url": "queue.url",
     "join": "gossip.join",
     "listen": "gossip.listen",
     "advertise": "gossip.advertise",

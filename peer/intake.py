@@ -1,4 +1,4 @@
-"""Taking a video in: into the store, then into the ledger.
+"""Taking a video in: into the store, unless it lies there already, then into the ledger.
 
 A source without a task is only a lost file, a task without its source is a failure; hence the
 order. The same task may be handed in again, because nobody knew whether the first time had worked:
@@ -10,14 +10,16 @@ that no task names is removed by whoever made it. (One that a *killed* peer made
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import trio
 
-from pipeline.errors import LedgerUnavailable, NoSuchTask, PipelineError
+from pipeline.errors import BadRequest, LedgerUnavailable, NoSuchTask, PipelineError
 from pipeline.ports import ObjectStore, ReportCopied, Submission, TaskDesk
+from pipeline.stores.locations import is_location, parse_location
 
 REPEAT_AFTER_S = (0.2, 0.5, 1.0, 2.0)
 """Waits between the tries to record a task that may be recorded already."""
@@ -25,12 +27,21 @@ REPEAT_AFTER_S = (0.2, 0.5, 1.0, 2.0)
 CLEANUP_S = 5.0
 
 
-class Intake:
-    """Stores and records what people hand in."""
+SizeOf = Callable[[str], Awaitable[int]]
+"""The size in bytes of what lies at `s3://bucket/key`; raises `PullFailed` where nothing does."""
 
-    def __init__(self, desk: TaskDesk, store: ObjectStore) -> None:
+
+class Intake:
+    """Stores and records what people hand in.
+
+    Args:
+        size_of: Looks an `s3://` source up; None where the store does not speak S3.
+    """
+
+    def __init__(self, desk: TaskDesk, store: ObjectStore, size_of: SizeOf | None = None) -> None:
         self._desk = desk
         self._store = store
+        self._size_of = size_of
 
     async def knows(self, task_id: UUID) -> bool:
         """Whether the task is recorded already, so that there is nothing left to do."""
@@ -60,6 +71,29 @@ class Intake:
             if not kept:
                 with trio.move_on_after(CLEANUP_S, shield=True), suppress(PipelineError):
                     await self._store.remove(submission.source)
+
+    async def take_stored(self, submission: Submission) -> None:
+        """Record a task whose source lies in a store already; nothing is copied.
+
+        It is looked up first: a slip in its name should be told to whoever made it, not to the
+        administrators.
+
+        Raises:
+            BadRequest: It is no address of S3, or the store does not speak S3.
+            PullFailed: Nothing lies there, or it may not be read.
+            Unavailable: As `take` says it.
+        """
+        if not is_location(submission.source):
+            raise BadRequest(f"{submission.source!r} is not of the form s3://bucket/key")
+        parse_location(submission.source)
+        if self._size_of is None:
+            raise BadRequest(
+                f"{submission.source} cannot be reached: the store of this peer is a directory; "
+                "configure [store.s3], or hand in a file"
+            )
+        await self._size_of(submission.source)
+        with trio.CancelScope(shield=True):
+            await self._record(submission)
 
     async def _record(self, submission: Submission) -> None:
         """Write the task, again while it may or may not be there: a repeat changes nothing."""

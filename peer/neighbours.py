@@ -36,7 +36,7 @@ from peer.keyring import KeyStore, KeysUnusable
 from peer.listening import listening
 from peer.table import encoder_bits, lives
 from peer.work import Work
-from pipeline.tasks import Holder
+from pipeline.tasks import Held, Holder
 
 log = logging.getLogger(__name__)
 
@@ -261,6 +261,11 @@ class Neighbours:
         """Ask another peer for something; return whether it has heard."""
         assert self._service is not None, "not started"
         return await self._service.order(uid, verb)
+
+    async def answers(self, held: Held) -> bool:
+        """Ask whether the holder of a claim still lives; False after about a second of silence."""
+        assert self._service is not None, "not started"
+        return await self._service.answers(int(held.peer_uid, 16), held.epoch)
 
     def tell(self) -> None:
         """Tell the others at once how this peer is: it drains, or it can work now."""

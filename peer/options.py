@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import enum
 import math
+import re
 import tomllib
 import types
 import typing
@@ -236,7 +237,7 @@ def convert(given: Given) -> Any:
     if textual and kinds == [bool]:
         value = _WORDS.get(value.strip().lower(), value)
     elif textual and kinds == [tuple[str, ...]]:
-        value = value.replace(",", " ").split()
+        value = _listed(value)
 
     def path_from(kind: type, text: Any) -> Path:
         if kind is not Path or not isinstance(text, str) or not text:
@@ -257,6 +258,12 @@ def convert(given: Given) -> Any:
         expected = describe(annotation)
         raise ConfigError(f"{given.origin}: expected {expected}, got {got}") from error
     return converted
+
+
+def _listed(text: str) -> list[str]:
+    """A list as a text: words between commas or blanks, or URLs, which may hold commas inside."""
+    between = r"[\s,]+(?=\w[\w+.-]*://)|\s+" if "://" in text else r"[\s,]+"
+    return [word for word in re.split(between, text) if word.strip(",")]
 
 
 def describe(annotation: Any) -> str:

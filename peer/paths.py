@@ -9,8 +9,10 @@
         gossip.keys                   the key ring, once it was changed while the peer ran
         gossip.address                where it listens, for the other peers of this directory
         members                       whom it knew, for a restart when no seed answers
+        conduct                       that it does not trust itself, and why; not there if it does
         control.sock                  what `peerctl` talks to
         scratch/                      one directory for each claim in progress
+        spool/                        events that wait for the ledger
 
 A UNIX socket's address holds 107 bytes, and data directories can be longer. The usual way out is a
 second, short directory somewhere below /tmp, which two processes with different environments do
@@ -65,6 +67,11 @@ class PeerPlaces:
         return self.directory / "members"
 
     @property
+    def conduct(self) -> Path:
+        """Why it does not trust itself, for its next life."""
+        return self.directory / "conduct"
+
+    @property
     def control_socket(self) -> Path:
         """Where it listens for `peerctl`; connect and bind through `socket_address`."""
         return self.directory / SOCKET_NAME
@@ -73,6 +80,12 @@ class PeerPlaces:
     def scratch(self) -> Path:
         """Its workspaces; the content means nothing once the peer is gone."""
         return self.directory / "scratch"
+
+    @property
+    def spool(self) -> Path:
+        """Where its events wait while the ledger is away; a killed peer's are sent when it starts
+        again."""
+        return self.directory / "spool"
 
 
 @dataclass(frozen=True, slots=True)

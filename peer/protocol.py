@@ -14,9 +14,10 @@ added, not renamed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from pipeline.ports import EventRow
 from pipeline.tasks import OutputReport, TaskReport, TaskState
@@ -51,11 +52,16 @@ class PeerStatus:
     """The answer to `status`.
 
     Args:
-        state: `waiting` when a dependency keeps it from taking work.
+        state: `waiting` when a dependency keeps it from taking work, `quarantined` when it has
+            failed what others finished.
         cpu_percent: Of one processor, its ffmpegs included.
         memory_bytes: Resident, its ffmpegs included.
         dependencies: `ok`, or a sentence, for `ledger`, `queue` and `store`; `cluster` is there
             only while it keeps the peer from taking work.
+        breakers: Of the same three, `closed`, `open` (nobody calls it), or `half-open` (one call
+            tries whether it is back); none before the peer works.
+        quarantined: Why it takes no work until a trial goes well or a person says so.
+        spooled: Events that wait on disk for the ledger.
     """
 
     name: str
@@ -64,7 +70,7 @@ class PeerStatus:
     pid: int
     version: str
     node: str
-    state: Literal["starting", "working", "draining", "waiting"]
+    state: Literal["starting", "working", "draining", "waiting", "quarantined"]
     slots: int
     running: tuple[Running, ...]
     started_at: datetime
@@ -72,6 +78,9 @@ class PeerStatus:
     cpu_percent: float
     memory_bytes: int
     dependencies: dict[str, str]
+    breakers: dict[str, str] = field(default_factory=dict)
+    quarantined: str | None = None
+    spooled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +126,45 @@ class ShownTask(TaskReport):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTry:
+    """One failed attempt of a story; what an older version did not write is empty."""
+
+    attempt: int
+    peer: str = ""
+    node: str = ""
+    stage: str = ""
+    code: str = ""
+    message: str = ""
+    ended_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """An item of `escalations`: a task that waits for a person, and why.
+
+    Args:
+        attempt: The last one; attempts count from the task's beginning.
+        failures: How often `stage` has failed since a person last started the task.
+        attempts_max: How often it may.
+        reason: Why it is not tried again.
+        story: The failed attempts since a person last started it, oldest first.
+    """
+
+    id: UUID
+    title: str
+    source: str
+    escalated_at: datetime
+    attempt: int
+    stage: str
+    code: str
+    message: str
+    failures: int
+    attempts_max: int
+    reason: str
+    story: tuple[FailedTry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
     """How much of a submitted file has been copied into the store, in bytes."""
 
@@ -159,8 +207,9 @@ class TableMember:
         epoch, incarnation: Counts of its starts, and of what it has said of itself since.
         leader: It is the one proposed to lead.
         own: It is the peer that answers.
-        flags: Any of `draining`, `deaf`, `flapping`, `ledger away`, `queue away`, `store away`, and
-            `silent` (the peer that answers should hear it, and does not).
+        flags: Any of `draining`, `quarantined`, `on probation`, `deaf`, `flapping`, `ledger away`,
+            `queue away`, `store away`, and `silent` (the peer that answers should hear it, and does
+            not).
         keys: The version of its key ring.
         encoders: The names of those it has, of the ones that are asked about.
         load: None before it has said anything.
@@ -270,6 +319,14 @@ class Ordered:
     uid: str
     name: str
     own: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """The answer to `adopt_store`: where the cluster's store is, and whether that is news."""
+
+    url: str
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

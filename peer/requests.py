@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,30 +22,53 @@ from msgspec import Meta
 
 from peer.control import Command, SendItem
 from peer.events import EVENT_KINDS
-from peer.intake import Intake, new_place
-from peer.protocol import STOPPED, Copied, ShownTask
-from peer.showing import batches, shown_task, without_outputs
-from pipeline.errors import BadRequest, QueueUnavailable
+from peer.intake import Intake, SizeOf, new_place
+from peer.protocol import STOPPED, Adopted, Copied, ShownTask
+from peer.showing import batches, shown_escalation, shown_task, without_outputs
+from pipeline.errors import BadRequest, NotAllowed, QueueUnavailable, Unavailable
+from pipeline.marking import MarkedStore
 from pipeline.media.ladder import parse_ladder
 from pipeline.messages import WakeUp, encode
-from pipeline.ports import EventRow, ObjectStore, Submission, Sweep, TaskDesk, TaskQueue
-from pipeline.tasks import Strictness, TaskReport, TaskState
+from pipeline.ports import Due, EventRow, Submission, Sweep, TaskDesk, TaskQueue
+from pipeline.tasks import Priority, Strictness, TaskReport, TaskState
 
-COMMANDS = ("submit", "tasks", "task", "outputs", "watch", "events", "retry", "cancel")
+COMMANDS = (
+    "submit",
+    "tasks",
+    "task",
+    "outputs",
+    "watch",
+    "events",
+    "escalations",
+    "retry",
+    "cancel",
+    "queue",
+    "adopt_store",
+)
 """What `Requests` answers, known before there is one: a peer that starts refuses them by name."""
+
+WAKE_WITHIN_S = 5.0
+DEPTH_WITHIN_S = 10.0
 
 LOOK_INTERVAL_S = 0.5
 FOLLOW_LIMIT = 1000
 """Events of one look; more than that in half a second are shown by the next one."""
+
+ESCALATIONS_MAX = 1000
+"""Each has its story, of some kilobytes."""
 
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 A = TypeVar("A", bound=msgspec.Struct)
 
 
 class _Submit(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    path: str
+    """Either a file of this machine (`path`), or what lies in a store already (`source`)."""
+
+    path: str | None = None
+    source: str | None = None
     ladder: str = "web"
     strictness: Strictness = Strictness.STRICT
+    priority: Priority = Priority.NORMAL
     attempts_max: Annotated[int, Meta(ge=1, le=100)] | None = None
     task_id: UUID | None = None
 
@@ -54,6 +78,10 @@ class _Tasks(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     limit: Limit = 100
 
 
+class _Escalations(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    limit: Annotated[int, Meta(ge=1, le=ESCALATIONS_MAX)] = 100
+
+
 class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str
 
@@ -61,6 +89,10 @@ class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Why(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str
     reason: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class _Adopt(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    force: bool = False
 
 
 class _Events(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +106,7 @@ class Requests:
     """The commands of one peer.
 
     Args:
+        size_of: Looks an `s3://` source up; None where the store does not speak S3.
         attempts_max: The threshold of a task that does not bring its own.
     """
 
@@ -83,11 +116,12 @@ class Requests:
         desk: TaskDesk,
         sweep: Sweep,
         queue: TaskQueue,
-        store: ObjectStore,
+        store: MarkedStore,
+        size_of: SizeOf | None = None,
         attempts_max: int,
     ) -> None:
         self._desk = desk
-        self._intake = Intake(desk, store)
+        self._intake = Intake(desk, store, size_of)
         self._sweep = sweep
         self._queue = queue
         self._store = store
@@ -102,41 +136,55 @@ class Requests:
             "outputs": self._outputs,
             "watch": self._watch,
             "events": self._events,
+            "escalations": self._escalations,
             "retry": self._retry,
             "cancel": self._cancel,
+            "queue": self._depth,
+            "adopt_store": self._adopt_store,
         }
 
     async def _submit(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:
         asked = _read(_Submit, arguments)
+        if (asked.path is None) == (asked.source is None):
+            raise BadRequest("say either a path of this machine or a source, not both")
+        place = asked.path or asked.source or ""
         ladder = parse_ladder(asked.ladder)
-        path = Path(asked.path)
         task_id = asked.task_id or uuid4()
         if asked.task_id is not None and await self._intake.knows(task_id):
             return {"task_id": task_id}
-        size = await trio.to_thread.run_sync(_regular_file_size, path)
         submission = Submission(
             task_id=task_id,
-            source=new_place(task_id, path),
-            title=_printable(path.name),
+            source=asked.source or new_place(task_id, Path(place)),
+            title=_printable(Path(place).name),
             ladder=ladder,
             strictness=asked.strictness,
             attempts_max=asked.attempts_max or self._attempts_max,
+            priority=asked.priority,
         )
+        if asked.source is not None:
+            await self._intake.take_stored(submission)
+        else:
+            await self._take_file(Path(place), submission, send_item)
+        await self._wake(Due(task_id=task_id, part=0, priority=asked.priority))
+        return {"task_id": task_id}
+
+    async def _take_file(self, path: Path, submission: Submission, send_item: SendItem) -> None:
+        size = await trio.to_thread.run_sync(_regular_file_size, path)
 
         async def report(copied: int) -> None:
             await send_item(Copied(copied=copied, size=size))
 
         await self._intake.take(path, submission, report)
-        await self._wake(task_id, 0)
-        return {"task_id": task_id}
 
-    async def _wake(self, task_id: UUID, part: int) -> None:
-        """Publish a wake-up; where that fails the sweeper will do it, so nobody need know."""
-        try:
-            await self._queue.publish(encode(WakeUp(task_id=task_id, part=part)))
-        except QueueUnavailable:
-            return
-        await self._sweep.announced(task_id, part)
+    async def _wake(self, due: Due) -> None:
+        """Publish a wake-up; where that fails the sweeper will do it, so nobody need know.
+
+        The queue is not waited for long either: the task is safe, and the person wants to go on.
+        """
+        body = encode(WakeUp(task_id=due.task_id, part=due.part))
+        with trio.move_on_after(WAKE_WITHIN_S), suppress(Unavailable):
+            await self._queue.publish(body, priority=due.priority)
+            await self._sweep.announced(due.task_id, due.part)
 
     async def _tasks(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         asked = _read(_Tasks, arguments)
@@ -189,11 +237,15 @@ class Requests:
             limit = FOLLOW_LIMIT
             await trio.sleep(LOOK_INTERVAL_S)
 
+    async def _escalations(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
+        asked = _read(_Escalations, arguments)
+        return [shown_escalation(notice) for notice in await self._desk.escalations(asked.limit)]
+
     async def _retry(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
         asked = _read(_Why, arguments)
         task_id = (await self._desk.show_task(asked.id)).id
-        for part in await self._desk.retry(task_id, asked.reason):
-            await self._wake(task_id, part)
+        for due in await self._desk.retry(task_id, asked.reason):
+            await self._wake(due)
         return await self._shown(await self._desk.show_task(str(task_id)))
 
     async def _cancel(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
@@ -201,6 +253,21 @@ class Requests:
         task_id = (await self._desk.show_task(asked.id)).id
         await self._desk.cancel(task_id, asked.reason)
         return await self._shown(await self._desk.show_task(str(task_id)))
+
+    async def _depth(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
+        with trio.move_on_after(DEPTH_WITHIN_S):
+            return await self._queue.depth()
+        raise QueueUnavailable(f"the queue did not answer in {DEPTH_WITHIN_S:g} s", definite=True)
+
+    async def _adopt_store(self, arguments: Mapping[str, Any], _: SendItem) -> Any:
+        asked = _read(_Adopt, arguments)
+        if not asked.force and (running := await self._desk.list_tasks(TaskState.RUNNING, 1)):
+            raise NotAllowed(
+                f"tasks are being worked on ({running[0].title}, for one): their outputs would be "
+                "in the other store. Drain the peers and wait until nothing runs, or use --force"
+            )
+        changed = await self._store.adopt()
+        return Adopted(url=self._store.url(""), changed=changed)
 
     async def _shown(self, report: TaskReport, events: Sequence[EventRow] = ()) -> ShownTask:
         """In a thread: to sum a hundred thousand segments takes a while."""

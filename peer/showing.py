@@ -1,4 +1,4 @@
-"""A task as people are shown it: outputs with their places, and segments summed.
+"""A task as people are shown it: outputs with their places, segments summed, why it waits.
 
 An HLS task of a day has more than a hundred thousand segments, and nobody looks at one by itself.
 Sending them all with every answer would take seconds and tens of megabytes, so each rendition's are
@@ -9,11 +9,12 @@ Pure: a report in, what is shown out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from peer.protocol import STOPPED, ShownOutput, ShownSegments, ShownTask
+from peer.protocol import STOPPED, Escalation, FailedTry, ShownOutput, ShownSegments, ShownTask
+from pipeline.notices import Notice
 from pipeline.ports import EventRow
 from pipeline.tasks import OutputReport, ProductKind, TaskReport
 
@@ -38,6 +39,30 @@ def shown_task(report: TaskReport, url: Url, events: Sequence[EventRow] = ()) ->
         segments=tuple(_sum(rendition, files, url) for rendition, files in segments.items()),
         events=tuple(events),
     )
+
+
+def shown_escalation(notice: Notice) -> Escalation:
+    """What waits for a person, from the event that said so, whichever version has written it."""
+    data = notice.data
+    return Escalation(
+        id=notice.task_id,
+        title=notice.title,
+        source=notice.source,
+        escalated_at=notice.escalated_at,
+        attempt=data.get("attempt", 0),
+        stage=data.get("stage", ""),
+        code=data.get("code", ""),
+        message=data.get("message", ""),
+        failures=data.get("failures", 0),
+        attempts_max=data.get("attempts_max", 0),
+        reason=data.get("reason", ""),
+        story=tuple(map(_failed_try, data.get("story", ()))),
+    )
+
+
+def _failed_try(told: Mapping[str, Any]) -> FailedTry:
+    known = {field.name for field in fields(FailedTry)}
+    return FailedTry(**{"attempt": 0} | {key: told[key] for key in known & told.keys()})
 
 
 def without_outputs(report: TaskReport) -> TaskReport:

@@ -28,6 +28,8 @@ peers of several versions read each other's."""
 
 FLAG_WORDS = {
     Flag.DRAINING: "draining",
+    Flag.QUARANTINED: "quarantined",
+    Flag.PROBATION: "on probation",
     Flag.DEAF: "deaf",
     Flag.FLAPPING: "flapping",
     Flag.LEDGER_AWAY: "ledger away",

@@ -21,8 +21,9 @@ class Work:
     Args:
         slots: 0 while it could not work on anything.
         queue: Messages that it last saw waiting.
-        away: Dependencies that cannot be reached, by their names in the settings; others that keep
-            it from working are no news to the others.
+        away: Dependencies whose breakers are not closed, by their names in the settings.
+        quarantined: It has failed what others finish, and has stopped taking work.
+        probation: It has failed some in a row, and tries one at a time.
     """
 
     slots: int = 0
@@ -31,10 +32,16 @@ class Work:
     queue: int = 0
     draining: bool = False
     away: Collection[str] = ()
+    quarantined: bool = False
+    probation: bool = False
 
     def load(self, *, cpu: float, memory: float) -> Load:
         """Put it together with what the container uses, 0 to 1 each."""
         flags = Flag.DRAINING if self.draining else Flag(0)
+        if self.quarantined:
+            flags |= Flag.QUARANTINED
+        if self.probation:
+            flags |= Flag.PROBATION
         for name in self.away:
             flags |= AWAY_FLAGS.get(name, Flag(0))
         return Load(

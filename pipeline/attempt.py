@@ -2,10 +2,15 @@
 
 Each step ends with its event in the ledger, fenced by the claim's token; so an attempt that is not
 the holder's any more finds out at its next step, whatever happened to it in between, and ends.
+
+What fails counts under the stage it failed in: the pull, the transcoding (with inspection and
+verification) or the push; each has a counter of its own. While the ledger is away the attempt goes
+on where its events can be kept for later, and its commit waits.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import traceback
 from contextlib import suppress
@@ -18,14 +23,16 @@ import trio
 from pipeline.errors import (
     BadRequest,
     ClaimLost,
+    LedgerUnavailable,
     PipelineError,
     PullFailed,
     PushFailed,
+    Stage,
     StepError,
     StoreUnavailable,
+    TranscodeFailed,
 )
 from pipeline.events import (
-    Record,
     Recordable,
     Recorder,
     TaskDetailsRetrieved,
@@ -35,7 +42,7 @@ from pipeline.events import (
     WorkloadProcessingFinished,
     WorkloadProcessingStarted,
 )
-from pipeline.patience import Patience
+from pipeline.patience import LEDGER, STORE, Patience
 from pipeline.ports import ClaimLedger, ObjectStore, Order, Transcoded, Transcoder
 from pipeline.tasks import Claim, Progress, Task
 
@@ -45,6 +52,9 @@ log = logging.getLogger(__name__)
 # a bar that stands still at 0 % or 100 % would be the worse lie.
 PULLED_FRACTION = 0.02
 TRANSCODED_FRACTION = 0.97
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says when this machine's disk, or this user's share of it, is used up."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +114,7 @@ class Attempt:
         self._claim = job.claim
         self._workspace = workspace
         self._means = means
+        self._stage = Stage.PULL
 
     async def run(self) -> StepError | None:
         """Do all of it; return what failed, if anything did. How it ended is noted in the job."""
@@ -114,14 +125,14 @@ class Attempt:
         except StepError as error:
             return error
         except Exception as error:
-            return _unexpected(error)
+            return _unexpected(error, self._stage)
         return None
 
     async def _run(self) -> None:
-        task = await self._retrieve_details()
-        self._job.title = task.title
+        task = await self._begin()
         await self._discard_earlier()
         order = await self._pull(task)
+        self._stage = Stage.TRANSCODE
         inspection = await self._means.transcoder.inspect(order)
         started = WorkloadProcessingStarted(
             task_id=task.id,
@@ -141,36 +152,37 @@ class Attempt:
             cpu_seconds=round(transcoded.cpu_seconds, 3),
         )
         await self._advance(made)
+        self._stage = Stage.PUSH
         await self._push(order, transcoded)
         await self._commit(transcoded, inspection.warnings, began)
 
-    async def _retrieve_details(self) -> Task:
-        record: Record | None = None
-
-        def retrieved(task: Task) -> Record:
-            nonlocal record  # one fact, one stamp, however often the write is repeated
-            details = TaskDetailsRetrieved(
-                task_id=task.id,
-                part=self._claim.part,
-                source=task.source,
-                ladder=task.ladder.name,
-            )
-            record = record or self._means.record(details)
-            return record
-
-        ledger = self._means.ledger
-        return await self._means.patience.insist(
-            lambda: ledger.retrieve_details(self._claim, retrieved)
+    async def _begin(self) -> Task:
+        """Tell what the claim brought from the ledger."""
+        task = self._claim.task
+        assert task is not None, "the ledger's answer brings it along"
+        self._job.title = task.title
+        details = TaskDetailsRetrieved(
+            task_id=task.id,
+            part=self._claim.part,
+            source=task.source,
+            ladder=task.ladder.name,
         )
+        await self._advance(details)
+        return task
 
     async def _discard_earlier(self) -> None:
-        """Remove what attempts before this one left behind when their peers died.
+        """Remove what the attempt before this one left behind if its peer died, to make room.
 
-        None of them can be committed any more; one that still runs, frozen, cleans up after itself.
+        It cannot be committed any more; one that still runs, frozen, cleans up after itself. Those
+        before it had somebody after them, and `clearing` looks again, later, after all of them.
         """
+        if self._claim.attempt == 1:
+            return
         with suppress(PipelineError):
-            for attempt in range(1, self._claim.attempt):
-                await self._means.store.remove(self._claim.prefix_of(attempt))
+            remove = partial(
+                self._means.store.remove, self._claim.prefix_of(self._claim.attempt - 1)
+            )
+            await self._means.patience.once(STORE, remove)
 
     async def _pull(self, task: Task) -> Order:
         self._job.progress = Progress(step="pull", fraction=0.0)
@@ -185,13 +197,16 @@ class Attempt:
             for directory in (order.source.parent, order.output):
                 directory.mkdir(parents=True, mode=0o700)
             pull = partial(self._means.store.pull, task.source, order.source)
-            size = await self._means.patience.insist(pull, within_s=self._means.store_patience_s)
+            size = await self._means.patience.insist(
+                STORE, pull, within_s=self._means.store_patience_s
+            )
         except StoreUnavailable as error:
             raise PullFailed(error.message, code="store_unavailable") from error
         except BadRequest as error:
             raise PullFailed(str(error), code="bad_key", permanent=True) from error
         except OSError as error:
-            raise PullFailed(f"no workspace for the task: {error}", code="workspace") from error
+            code = "disk_full" if error.errno in FULL else "workspace"
+            raise PullFailed(f"no workspace for the task: {error}", code=code) from error
         self._job.progress = Progress(step="inspect", fraction=PULLED_FRACTION)
         pulled = VideoFilePulled(
             task_id=task.id, part=self._claim.part, size=size, seconds=_since(began)
@@ -211,7 +226,9 @@ class Attempt:
             # The workspace is removed soon, and ffmpeg has ended: the store may keep the file.
             push = partial(self._means.store.push, order.output / product.name, key, give=True)
             try:
-                await self._means.patience.insist(push, within_s=self._means.store_patience_s)
+                await self._means.patience.insist(
+                    STORE, push, within_s=self._means.store_patience_s
+                )
             except StoreUnavailable as error:
                 raise PushFailed(error.message, code="store_unavailable") from error
             pushed += product.size
@@ -244,23 +261,29 @@ class Attempt:
             (*warnings, *transcoded.warnings),
             finished,
         )
-        await self._means.patience.insist(commit)
+        await self._means.patience.insist(LEDGER, commit)
         self._job.committed = True
 
     async def _advance(self, event: Recordable) -> None:
         advance = partial(self._means.ledger.advance, self._claim, self._means.record(event))
-        await self._means.patience.insist(advance)
+        try:
+            # Past the breaker: a ledger that keeps a spool takes it also while it is away. That it
+            # was taken therefore says nothing of the ledger.
+            await advance()
+        except LedgerUnavailable:
+            await self._means.patience.insist(LEDGER, advance)
 
 
 def _since(began: float) -> float:
     return round(trio.current_time() - began, 3)
 
 
-def _unexpected(error: Exception) -> StepError:
+def _unexpected(error: Exception, stage: Stage) -> StepError:
     """Anything else is a bug, or a world that nobody thought of: it fails this task alone."""
-    log.error("unexpected error", extra={"action": "unexpected"}, exc_info=error)
-    return StepError(
-        f"unexpected {type(error).__name__}: {error}",
-        code="unexpected",
-        log_tail="".join(traceback.format_exception(error))[-4096:],
-    )
+    if isinstance(error, OSError) and error.errno in FULL:
+        message, code = f"the disk is full: {error}", "disk_full"
+    else:
+        log.error("unexpected error", extra={"action": "unexpected"}, exc_info=error)
+        message, code = f"unexpected {type(error).__name__}: {error}", "unexpected"
+    kind = {Stage.PULL: PullFailed, Stage.PUSH: PushFailed}.get(stage, TranscodeFailed)
+    return kind(message, code=code, log_tail="".join(traceback.format_exception(error))[-4096:])

@@ -10,8 +10,11 @@
     ├── Unavailable               a dependency cannot be reached or is broken
     │   ├── LedgerUnavailable
     │   ├── QueueUnavailable
+    │   │   └── QueueIncompatible the broker, or a queue on it, is not one this version can use
     │   └── StoreUnavailable
+    │       └── WrongStore        it answers, and is not the cluster's
     ├── BadMessage                a message that no retry can make sense of
+    ├── NotSent                   no administrator could be reached
     ├── BadRequest                a person asked for something that cannot be done
     │   ├── NoSuchTask
     │   └── NotAllowed            the task's state does not allow it
@@ -126,14 +129,39 @@ class QueueUnavailable(Unavailable):
     dependency = "queue"
 
 
+class QueueIncompatible(QueueUnavailable):
+    """The broker is too old, or has a queue that differs; the message says what to do.
+
+    A person must mend it, and a peer that waits for that can tell people so; hence it is waited for
+    as for a queue that is away.
+    """
+
+    def __init__(self, message: str, *, definite: bool = True) -> None:
+        super().__init__(message, definite=definite)
+
+
 class StoreUnavailable(Unavailable):
     """The object store cannot be reached, or answered with an error of its own."""
 
     dependency = "store"
 
 
+class WrongStore(StoreUnavailable):
+    """This is not the cluster's store; the message says what was expected and what was found.
+
+    A person must mend it. Nothing was read from it, and nothing written.
+    """
+
+    def __init__(self, message: str, *, definite: bool = True) -> None:
+        super().__init__(message, definite=definite)
+
+
 class BadMessage(PipelineError):
     """A message that is not JSON, of an unknown version, or without what it must have."""
+
+
+class NotSent(PipelineError):
+    """No address took the message to the administrators; it may be sent again."""
 
 
 class BadRequest(PipelineError):

@@ -8,7 +8,7 @@ folder's types.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
@@ -156,7 +156,14 @@ class ContainerErrorRetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerErrorEscalation:
-    """An attempt failed and a person must look: no retry helps, or the threshold is reached."""
+    """An attempt failed and a person must look: no retry helps, or the threshold is reached.
+
+    Args:
+        story: The failed attempts since a person last started the task, oldest first, each with
+            `attempt`, `peer`, `node`, `stage`, `code`, `message` and `ended_at` (ISO 8601); the
+            last of them is this one. Filled in by the ledger, which knows them.
+        log_tail: The last lines of what the tool said in this attempt.
+    """
 
     kind: ClassVar[str] = "ContainerErrorEscalation"
     task_id: UUID
@@ -168,6 +175,8 @@ class ContainerErrorEscalation:
     failures: int
     attempts_max: int
     reason: str
+    log_tail: str = ""
+    story: tuple[Mapping[str, Any], ...] = ()
 
 
 PipelineEvent = (

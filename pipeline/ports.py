@@ -7,7 +7,7 @@ like any other; what a cancelled call leaves behind is said at each.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,19 +17,22 @@ from uuid import UUID
 from pipeline.errors import Stage
 from pipeline.events import Record, Recordable
 from pipeline.media.ladder import Ladder
+from pipeline.notices import Notice
 from pipeline.standing import Death, Life, Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
     Failure,
+    Held,
     Holder,
+    Priority,
     Product,
     Progress,
     Settled,
     Strictness,
-    Task,
     TaskReport,
     TaskState,
+    Unknown,
 )
 
 
@@ -43,21 +46,36 @@ class ClaimLedger(Protocol):
     """
 
     async def claim(
-        self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
-    ) -> Claim | Busy | Settled | Suspended:
+        self,
+        task_id: UUID,
+        part: int,
+        holder: Holder,
+        token: UUID,
+        record: Record,
+        *,
+        submission: Submission | None = None,
+        unheard: Held | None = None,
+    ) -> Claim | Busy | Settled | Unknown | Suspended:
         """Take a queued part that is due. The record is a TaskReceived whose attempt is filled in.
 
-        A part whose lease ran out is first expired as `Sweep.expire_leases` would do it. A holder
-        that the cluster takes for suspect or dead gets nothing.
+        The claim brings along what is to be done. A part whose lease ran out is first expired as
+        `Sweep.expire_leases` would do it. A holder that the cluster takes for suspect or dead gets
+        nothing.
+
+        Args:
+            submission: The task itself, where its message brought it along: recorded before, as
+                `TaskDesk.submit` does, whatever the answer is then.
+            unheard: A claim (`Busy.held`) whose holder the queue has given up and who does not
+                answer. If the part is still held by exactly that claim, and it was not renewed
+                since, it is expired although its lease holds: an attempt that counts as a crash.
+
+        Raises:
+            BadRequest: The submission cannot be recorded; nothing has changed.
         """
         ...
 
-    async def retrieve_details(self, claim: Claim, record: Callable[[Task], Record]) -> Task:
-        """Read the task and write TaskDetailsRetrieved."""
-        ...
-
-    async def advance(self, claim: Claim, record: Record) -> None:
-        """Write a step's event and move the claim to that step."""
+    async def advance(self, claim: Claim, *steps: Record) -> None:
+        """Write the events of the next steps, of which each moves the claim to it."""
         ...
 
     async def renew(self, claim: Claim, progress: Progress | None) -> None:
@@ -70,12 +88,22 @@ class ClaimLedger(Protocol):
         products: Sequence[Product],
         warnings: Sequence[str],
         record: Record,
+        *,
+        steps: Sequence[Record] = (),
     ) -> None:
-        """Make the products the task's outputs, all or none, and the part done."""
+        """Make the products the task's outputs, all or none, and the part done; `steps` come before
+        that, as `advance` would write them."""
         ...
 
-    async def release(self, claim: Claim, release: Release, records: Sequence[Record]) -> None:
-        """Give the claim up without outputs."""
+    async def release(
+        self,
+        claim: Claim,
+        release: Release,
+        records: Sequence[Record],
+        *,
+        steps: Sequence[Record] = (),
+    ) -> None:
+        """Give the claim up without outputs. With `steps` as in `finish`."""
         ...
 
 
@@ -102,6 +130,7 @@ class Submission:
     ladder: Ladder
     strictness: Strictness = Strictness.STRICT
     attempts_max: int = 4
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +189,11 @@ class TaskDesk(Protocol):
         """
         ...
 
-    async def retry(self, task_id: UUID, reason: str) -> Sequence[int]:
+    async def escalations(self, limit: int) -> Sequence[Notice]:
+        """The tasks that wait for a person, the newest escalation first, each with its story."""
+        ...
+
+    async def retry(self, task_id: UUID, reason: str) -> Sequence[Due]:
         """Let an escalated or cancelled task start again, its failure counters at zero.
 
         Returns:
@@ -181,11 +214,35 @@ class TaskDesk(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A part that waits and may be worked on: somebody must be woken for it."""
+
+    task_id: UUID
+    part: int
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """An attempt that ended without outputs; what it uploaded is nobody's.
+
+    Args:
+        token: Of its claim.
+        prefix: Where it uploaded.
+    """
+
+    token: UUID
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
     """A part that was taken from its holder, with that failure counted in.
 
     Args:
-        death: How its holder's life ended; None when only the lease says so.
+        death: How its holder's life ended; None when only the lease, or the queue, says so.
+        unheard: It was taken because the queue gave its message to somebody else, and the holder
+            did not answer; its lease still held.
     """
 
     task_id: UUID
@@ -196,7 +253,9 @@ class Expired:
     stage: Stage
     failures: int
     attempts_max: int
+    priority: Priority = Priority.NORMAL
     death: Death | None = None
+    unheard: bool = False
 
 
 Expiry = Callable[[Expired], tuple["Release", Sequence[Recordable]]]
@@ -226,8 +285,19 @@ class Sweep(Protocol):
         """
         ...
 
-    async def unannounced(self, older_than_s: float) -> Sequence[tuple[UUID, int]]:
-        """Parts that have been due for longer than that, and whose wake-up never got out."""
+    async def unannounced(
+        self,
+        older_than_s: float,
+        forgotten_s: float,
+        quiet: Collection[Priority] = tuple(Priority),
+    ) -> Sequence[Due]:
+        """Parts that have been due for longer than `older_than_s`, and whose wake-up never got out.
+
+        And those of `quiet` priorities that were announced but have been due for `forgotten_s`
+        since: the queue may have lost their wake-ups. And, of all priorities, those that were
+        overtaken: of their priority a part is worked on that was announced well after they were,
+        and due.
+        """
         ...
 
     async def announced(self, task_id: UUID, part: int) -> None:
@@ -236,6 +306,43 @@ class Sweep(Protocol):
 
     async def record(self, records: Sequence[Record]) -> None:
         """Write events that belong to no task; repeats are harmless."""
+        ...
+
+
+class Clearing(Protocol):
+    """**Protocol**: the ledger as whoever cleans up after others sees it.
+
+    Raises `LedgerUnavailable`; every method is safe to repeat, by any number of peers.
+    """
+
+    async def abandoned(self, older_than_s: float) -> Sequence[Abandoned]:
+        """Attempts that ended without outputs longer ago than that and are not cleared yet."""
+        ...
+
+    async def cleared(self, tokens: Sequence[UUID]) -> None:
+        """Nothing of these attempts is in the store any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What other peers made of tasks that failed here.
+
+    Args:
+        finished: Those of which another peer has done a part.
+        failed: Those that failed at the same stage on another peer too, one that has finished
+            something lately: where everything fails, nobody's failures excuse anybody.
+    """
+
+    finished: Collection[UUID] = ()
+    failed: Collection[UUID] = ()
+
+
+class Witnesses(Protocol):
+    """**Protocol**: the ledger as a peer that doubts itself sees it. Raises `LedgerUnavailable`."""
+
+    async def testify(self, peer_uid: str, task_ids: Sequence[UUID]) -> Evidence:
+        """What peers other than this one made of these tasks."""
         ...
 
 
@@ -296,7 +403,15 @@ class Delivery(Protocol):
 
     @property
     def redelivered(self) -> bool:
-        """Somebody has had it before."""
+        """Somebody has had it and has not put it back: a peer that died, or lost its connection.
+
+        May be true without that, never false with it.
+        """
+        ...
+
+    @property
+    def priority(self) -> Priority:
+        """As it was published; kept when it is put back."""
         ...
 
     async def ack(self) -> None:
@@ -317,11 +432,12 @@ class Depth:
     """How many messages the queue holds: deliverable now, in somebody's hands, delayed, dead.
 
     Args:
+        unacknowledged: None where the queue does not say.
         dead_reason: Why the newest dead one was set aside; empty without any.
     """
 
     ready: int
-    unacknowledged: int
+    unacknowledged: int | None
     delayed: int
     dead: int
     dead_reason: str = ""
@@ -330,16 +446,26 @@ class Depth:
 class TaskQueue(Protocol):
     """**Protocol**: where wake-ups wait. Delivers at least once; raises `QueueUnavailable`."""
 
-    async def publish(self, body: bytes, *, delay_s: float = 0.0) -> None:
+    async def publish(
+        self, body: bytes, *, delay_s: float = 0.0, priority: Priority = Priority.NORMAL
+    ) -> None:
         """Return when the queue has the message safely. A cancelled call may have published it."""
         ...
 
     async def receive(self) -> Delivery:
-        """Wait for a message. A cancelled call takes none, nor does one that fails."""
+        """Wait for a message. A cancelled call takes none, nor does one that fails.
+
+        Of those that wait, the priorities get their shares as `pipeline.priority.Turns` says; of
+        one priority the oldest comes first. No more messages are held than were received.
+        """
         ...
 
     async def depth(self) -> Depth:
         """Count the messages."""
+        ...
+
+    async def waiting(self) -> Collection[Priority]:
+        """The priorities of which a message waits for its turn. Costs less than counting all."""
         ...
 
 
@@ -359,6 +485,7 @@ class ObjectStore(Protocol):
     """**Protocol**: where videos lie.
 
     Keys are relative, with forward slashes; one that could leave the store raises `BadRequest`.
+    `pull` also takes `s3://bucket/key` where the store speaks S3, and says so where it does not.
     Raises `StoreUnavailable`. An object is visible whole or not at all, and a cancelled call
     leaves nothing visible.
     """
@@ -392,6 +519,14 @@ class ObjectStore(Protocol):
 
     async def remove(self, prefix: str) -> int:
         """Remove everything below a prefix and return how many objects that were."""
+        ...
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Remove what pushes left behind that ended without a word longer ago than that.
+
+        Returns:
+            How many: temporary files, or unfinished multipart uploads.
+        """
         ...
 
     def url(self, key: str) -> str:

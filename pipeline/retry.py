@@ -3,12 +3,18 @@
 A permanent error escalates at once. Anything else is tried again after an exponential delay with
 full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), until the
 stage it failed in has failed `attempts_max` times.
+
+The first crash is the exception: it is tried again at once. A peer's death is rarely the task's
+fault, and that it waits would only tell whoever watches that a machine was lost. A task that does
+kill its peers shows that with the second one, and from then on the delays count.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+
+from pipeline.errors import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +31,20 @@ class Escalate:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """After failure n the delay is drawn evenly from [base / 2, min(max, base * 2**(n - 1))].
+def full_jitter(nth: int, *, base_s: float, max_s: float, rng: random.Random) -> float:
+    """Draw the delay after a failure: evenly from [base / 2, min(max, base * 2**(nth - 1))].
 
     Half of the base stays as a floor, so that a retry never follows on the heels of the failure.
+
+    Args:
+        nth: Which failure in a row it was, from 1.
     """
+    return rng.uniform(base_s / 2, min(max_s, base_s * 2.0 ** min(nth - 1, 60)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long tasks wait for their next attempt: see `full_jitter`."""
 
     base_s: float = 2.0
     max_s: float = 600.0
@@ -40,7 +54,7 @@ class RetryPolicy:
             raise ValueError("retry: base_s must be above 0 and at most max_s")
 
     def decide(
-        self, *, permanent: bool, failures: int, attempts_max: int, rng: random.Random
+        self, *, stage: Stage, permanent: bool, failures: int, attempts_max: int, rng: random.Random
     ) -> Retry | Escalate:
         """Decide after a failure.
 
@@ -51,5 +65,6 @@ class RetryPolicy:
             return Escalate(why="no retry can help")
         if failures >= attempts_max:
             return Escalate(why=f"failed {failures} times, and {attempts_max} is the threshold")
-        ceiling = min(self.max_s, self.base_s * 2.0 ** min(failures - 1, 60))
-        return Retry(after_s=rng.uniform(self.base_s / 2, ceiling))
+        if stage is Stage.CRASH and failures == 1:
+            return Retry(after_s=0.0)
+        return Retry(after_s=full_jitter(failures, base_s=self.base_s, max_s=self.max_s, rng=rng))

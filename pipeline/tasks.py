@@ -135,12 +135,20 @@ class Strictness(StrEnum):
     """Commit what can be read, with a warning on the task."""
 
 
+class Priority(StrEnum):
+    """What is taken first of that which waits; `priority.Turns` has the shares."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a peer must know to do the work: TaskDetailsRetrieved brings it.
+    """What a peer must know to do the work; it comes from the ledger with the claim.
 
     Args:
-        source: The key of the source in the object store.
+        source: The key of the source in the object store, or `s3://bucket/key` in another bucket.
         title: What people call it, usually the file's name.
         attempts_max: How often one stage may fail before the task is escalated.
     """
@@ -151,6 +159,7 @@ class Task:
     ladder: Ladder
     strictness: Strictness = Strictness.STRICT
     attempts_max: int = 4
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +190,8 @@ class Claim:
         lease_s: For how many seconds a renewal holds.
         attempts_max: How often one stage may fail before the task is escalated.
         failures: Earlier counted failures by stage.
+        task: What is to be done, as the ledger has it; None where only the right matters, as in a
+            claim that was kept in a spool.
     """
 
     task_id: UUID
@@ -190,6 +201,7 @@ class Claim:
     lease_s: float
     attempts_max: int = 4
     failures: Mapping[Stage, int] = field(default_factory=dict)
+    task: Task | None = None
 
     @property
     def prefix(self) -> str:
@@ -198,8 +210,33 @@ class Claim:
 
     def prefix_of(self, attempt: int) -> str:
         """Where another attempt at the same part put its outputs."""
-        of_part = f"/part-{self.part}" if self.part else ""
-        return f"tasks/{self.task_id}{of_part}/attempt-{attempt}"
+        return prefix_of(self.task_id, self.part, attempt)
+
+
+def prefix_of(task_id: UUID, part: int, attempt: int) -> str:
+    """Where an attempt's outputs go in the store; nobody else ever writes there."""
+    of_part = f"/part-{part}" if part else ""
+    return f"tasks/{task_id}{of_part}/attempt-{attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The claim that is in the way of another one.
+
+    Args:
+        token: Names it, so that it can be taken over as this claim and no other.
+        epoch: Which start of that peer.
+        renewed_at: When it was made or renewed last, by the ledger's clock: another time means that
+            its holder has been heard since.
+        silent_s: How long ago that was.
+    """
+
+    token: UUID
+    peer_uid: str
+    peer_name: str
+    epoch: int
+    renewed_at: datetime
+    silent_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,15 +245,25 @@ class Busy:
 
     Args:
         look_again_s: When it is worth another look, in seconds from now.
+        held: Who holds it; None when its retry is not due.
     """
 
     look_again_s: float
     why: str
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """The part needs no work: it is done, escalated, cancelled, or no such part exists."""
+    """The part needs no work: it is done, escalated or cancelled."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """The ledger has no such task or part: whoever sent the message never recorded it, or the task
+    was removed since."""
 
     why: str
 
@@ -293,6 +340,11 @@ class Failure:
 class TaskReport:
     """One task as people see it: `peerctl tasks` and `peerctl task`.
 
+    Args:
+        place: In line, from 1, while it waits and is due: how many will be taken before it, and 1.
+        eta_s: Seconds until it is likely to be done: an estimate from what was done lately; None
+            while nothing is known that it could be made from.
+
     Outputs, attempts and interventions are told only of a single task, not in lists.
     """
 
@@ -302,6 +354,7 @@ class TaskReport:
     ladder: str
     state: TaskState
     strictness: Strictness
+    priority: Priority
     attempt: int
     failures: Mapping[Stage, int]
     attempts_max: int
@@ -313,6 +366,8 @@ class TaskReport:
     progress: Progress | None
     error: Failure | None
     warnings: tuple[str, ...]
+    place: int | None = None
+    eta_s: float | None = None
     outputs: tuple[OutputReport, ...] = ()
     attempts: tuple[AttemptReport, ...] = ()
     interventions: tuple[Intervention, ...] = ()

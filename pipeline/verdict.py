@@ -48,6 +48,7 @@ class Verdict:
 def judge(failed: FailedAttempt, policy: RetryPolicy, rng: random.Random) -> Verdict:
     """Decide between another attempt and a person."""
     decision = policy.decide(
+        stage=failed.failure.stage,
         permanent=failed.permanent,
         failures=failed.failures,
         attempts_max=failed.attempts_max,
@@ -64,6 +65,7 @@ def judge(failed: FailedAttempt, policy: RetryPolicy, rng: random.Random) -> Ver
             failures=failed.failures,
             attempts_max=failed.attempts_max,
             reason=decision.why,
+            log_tail=failed.failure.log_tail,
         )
         release = Release(failure=failed.failure, retry_in_s=None)
         return Verdict(release=release, event=escalation, outcome="escalated")

@@ -3,19 +3,23 @@
 The server is Debian's where that is installed, because its version is the oldest that we meet, and
 the wheel's otherwise. It does without fsync: tests want to know what happens when a server dies,
 not when a machine does. A new database is a copy of one that was migrated once (10 ms).
+
+Whoever uses the ledger's tables does so with the least rights that a peer needs (see
+pipeline/ledger/README.md), so every test of the ledger and of its queue shows that they are enough.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -23,13 +27,10 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
 from pipeline.events import (
-    Record,
     Recordable,
-    Stamp,
-    TaskReceived,
-    WorkloadProcessingFinished,
 )
 from pipeline.ledger.claims import Rules
 from pipeline.ledger.database import Database, DatabaseConfig
@@ -39,9 +40,24 @@ from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.media.ladder import parse_ladder
 from pipeline.media.tools import Tools, find_tools
 from pipeline.ports import Expired, Release, Submission
+from pipeline.queues.rabbitmq.config import RabbitConfig
 from pipeline.retry import RetryPolicy
+from pipeline.stores.s3.config import S3Config
 from pipeline.sweeper import expiry
-from pipeline.tasks import Claim, Holder
+from pipeline.tasks import Holder
+from tests.ledger_rig import Look, MakeLedger, MakePeer, Peer
+from tests.servers.rabbitmq import RabbitServer, why_missing
+from tests.servers.s3 import S3Server
+
+PEER_ROLE = "grapevine_peer"
+
+RIGHTS = f"""
+    REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    GRANT USAGE ON SCHEMA public TO {PEER_ROLE};
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public
+        GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {PEER_ROLE};
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO {PEER_ROLE};
+"""
 
 DEBIAN = sorted(
     Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: float(path.parent.name)
@@ -91,8 +107,12 @@ def databases() -> Iterator[Databases]:
             EmbeddedServer(config) as conninfo,
             psycopg.connect(conninfo, autocommit=True) as admin,
         ):
+            admin.execute(f"CREATE ROLE {PEER_ROLE} LOGIN".encode())
             admin.execute("CREATE DATABASE migrated TEMPLATE template0")
-            trio.run(_migrate, make_conninfo(conninfo, dbname="migrated"))
+            migrated = make_conninfo(conninfo, dbname="migrated")
+            with psycopg.connect(migrated) as owner:
+                owner.execute(RIGHTS.encode())
+            trio.run(_migrate, migrated)
             yield Databases(conninfo=conninfo, admin=admin)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -114,9 +134,9 @@ def empty_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def ledger_url(databases: Databases) -> Iterator[str]:
-    """The conninfo of a database with the ledger's tables, all empty."""
+    """The conninfo of a database with the ledger's tables, all empty, for a peer's role."""
     conninfo = databases.create("migrated")
-    yield conninfo
+    yield make_conninfo(conninfo, user=PEER_ROLE)
     databases.drop(conninfo)
 
 
@@ -126,44 +146,6 @@ async def database(ledger_url: str) -> AsyncIterator[Database]:
     database = Database(DatabaseConfig(conninfo=ledger_url))
     yield database
     await database.aclose()
-
-
-@dataclass(slots=True)
-class Peer:
-    """Who acts in a test: a holder, with a recorder that stamps in its name."""
-
-    holder: Holder
-    sequences: Iterator[int]
-
-    def record(self, event: Recordable) -> Record:
-        """Stamp an event."""
-        stamp = Stamp(
-            peer_uid=self.holder.peer_uid,
-            epoch=self.holder.epoch,
-            sequence=next(self.sequences),
-            container=self.holder.container,
-            node=self.holder.node,
-            at=datetime.now(UTC),
-        )
-        return Record(stamp=stamp, event=event)
-
-    def received(self, task_id: UUID) -> Record:
-        """As it comes with a claim."""
-        return self.record(TaskReceived(task_id=task_id, attempt=0))
-
-    def finished(self, task_id: UUID) -> Record:
-        """As it comes with the outputs."""
-        return self.record(WorkloadProcessingFinished(task_id=task_id, outcome="done", seconds=1.0))
-
-    async def take(self, ledger: PostgresLedger, task_id: UUID) -> Claim:
-        """Claim what can be claimed."""
-        token, record = uuid4(), self.received(task_id)
-        answer = await ledger.claim(task_id, 0, self.holder, token, record)
-        assert isinstance(answer, Claim), answer
-        return answer
-
-
-MakePeer = Callable[[str], Peer]
 
 
 @pytest.fixture
@@ -199,7 +181,7 @@ def rules(make_peer: MakePeer) -> Rules:
 
 
 @pytest.fixture
-def make_ledger(rules: Rules) -> Callable[[Database], PostgresLedger]:
+def make_ledger(rules: Rules) -> MakeLedger:
     """Put a ledger on a pool."""
 
     def make(database: Database) -> PostgresLedger:
@@ -211,9 +193,29 @@ def make_ledger(rules: Rules) -> Callable[[Database], PostgresLedger]:
 
 
 @pytest.fixture
-def ledger(database: Database, make_ledger: Callable[[Database], PostgresLedger]) -> PostgresLedger:
+def ledger(database: Database, make_ledger: MakeLedger) -> PostgresLedger:
     """A ledger of this test's own."""
     return make_ledger(database)
+
+
+@pytest.fixture
+async def another_ledger(ledger_url: str, make_ledger: MakeLedger) -> AsyncIterator[PostgresLedger]:
+    """The same ledger, as another peer reaches it."""
+    database = Database(DatabaseConfig(conninfo=ledger_url))
+    yield make_ledger(database)
+    await database.aclose()
+
+
+@pytest.fixture
+def look(ledger_url: str) -> Iterator[Look]:
+    """Read, or change, the database past the ledger, as a person with psql does."""
+    with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
+
+        def run(query: str) -> list[dict[str, Any]]:
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
 
 
 @pytest.fixture
@@ -277,3 +279,48 @@ def wait_until() -> Callable[[Callable[[], bool], float], None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server; who stops or freezes it for a test starts it again."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_config(s3: S3Server) -> S3Config:
+    """Where and who, with a bucket of this test's own, which is made by `S3Store.prepare`."""
+    return S3Config(
+        endpoint=s3.endpoint,
+        bucket=f"test-{uuid4().hex}",
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        create_bucket=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A broker, with its management API. A test that ends it starts it again."""
+    if (missing := why_missing()) is not None:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"))
+    server.start()
+    yield server
+    server.kill()  # nobody needs its data
+    server.stop()
+
+
+@pytest.fixture
+def rabbit_config(rabbit: RabbitServer) -> Iterator[RabbitConfig]:
+    """Queues of this test's own on the broker, for a user who has no rights but those that the
+    documentation asks for; every test of the queue shows that they are enough."""
+    prefix = f"test-{uuid4().hex[:8]}"
+    config = RabbitConfig(url=rabbit.add_user(prefix, names=rf"^{prefix}\."), prefix=prefix)
+    yield config
+    rabbit.remove_queues(config.prefix)

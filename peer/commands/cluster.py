@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from peer.client import Peer
-from peer.commands.peers import answering
+from peer.commands.peers import only_peer
 from peer.commands.session import (
     EXIT_FAILED,
     JSON,
@@ -128,6 +128,23 @@ def drain(session: Session, *, member: str | None, undo: bool, as_json: bool) ->
 
 
 @click.command(
+    epilog=example("peerctl resume demo-2"),
+    short_help="Let a drained or quarantined peer take work again.",
+)
+@WHOM
+@JSON
+@talks_to_peer
+def resume(session: Session, *, member: str | None, as_json: bool) -> None:
+    """Let a peer take work again that was drained, or that quarantined itself.
+
+    A peer is quarantined when it fails what others then finish: look at its log first, for a full
+    disk or a broken ffmpeg. PEER is any member's name or the beginning of its uid; without it, the
+    peer of this machine.
+    """
+    _order(session, "resume", member, "takes work again", as_json=as_json)
+
+
+@click.command(
     epilog=example("peerctl leave demo-2"),
     short_help="Stop a peer in good order.",
 )
@@ -145,14 +162,7 @@ def leave(session: Session, *, member: str | None, as_json: bool) -> None:
 
 
 def _order(session: Session, command: str, member: str | None, said: str, *, as_json: bool) -> None:
-    if member is None:
-        peers = answering(session)
-        if len(peers) > 1:
-            names = ", ".join(peer.path.parent.name for peer in peers)
-            raise CommandFailed(f"several peers answer; say which one: {names}", kind="usage")
-        peer = peers[0]
-    else:
-        peer = session.peer()
+    peer = only_peer(session) if member is None else session.peer()
     answer = peer.ask(command, member=member)
     if as_json:
         return print_json(answer)

@@ -19,9 +19,10 @@ from peer.commands.session import (
     shaped,
     talks_to_peer,
 )
-from peer.errors import BadAnswer, NoPeer, PeerError
+from peer.errors import BadAnswer, CommandFailed, NoPeer, PeerError
 from peer.protocol import Check, PeerStatus
 from peer.screen.words import peer_state
+from peer.terminal import program
 
 
 def answering(session: Session) -> list[Peer]:
@@ -41,6 +42,20 @@ def answering(session: Session) -> list[Peer]:
         except NoPeer:
             continue
     return found
+
+
+def only_peer(session: Session) -> Peer:
+    """The peer that answers, where it matters which: of several, one must be named.
+
+    Raises:
+        NoPeer: None does.
+        CommandFailed: Several do.
+    """
+    peers = answering(session)
+    if len(peers) > 1:
+        names = ", ".join(peer.path.parent.name for peer in peers)
+        raise CommandFailed(f"several peers answer; say which one: {names}", kind="usage")
+    return peers[0]
 
 
 @click.command(
@@ -74,9 +89,12 @@ def status(session: Session, as_json: bool) -> None:
     epilog=example("peerctl doctor"),
     short_help="Look what is wrong on this machine and say what to do.",
 )
+@click.option(
+    "--notify", is_flag=True, help="Send a test notice to the administrators of notify.urls, too."
+)
 @JSON
 @talks_to_peer
-def doctor(session: Session, as_json: bool) -> None:
+def doctor(session: Session, *, notify: bool, as_json: bool) -> None:
     """Look what is wrong on this machine and say what to do about it.
 
     Works without a running peer; with one, its connections are tried as well.
@@ -88,7 +106,7 @@ def doctor(session: Session, as_json: bool) -> None:
     except PeerError as error:
         checks = [Check(check="settings", ok=False, detail=str(error), advice="correct it")]
     else:
-        checks = [*local_checks(settings), *_peer_checks(session)]
+        checks = [*local_checks(settings), *_peer_checks(session, notify=notify)]
     if as_json:
         import msgspec
 
@@ -101,28 +119,41 @@ def doctor(session: Session, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _peer_checks(session: Session) -> list[Check]:
-    """What each running peer finds; no peer is a problem only where one was asked for."""
+def _peer_checks(session: Session, *, notify: bool) -> list[Check]:
+    """What each running peer finds; no peer is a problem only where one was asked for.
+
+    Args:
+        notify: Have the first of them send a test notice.
+    """
     try:
         peers = answering(session)
     except NoPeer as error:
-        named = bool(session.name or session.socket_path)
+        needed = notify or bool(session.name or session.socket_path)
         return [
-            Check(check="peer", ok=not named, note=not named, detail=str(error), advice="start it")
+            Check(
+                check="peer", ok=not needed, note=not needed, detail=str(error), advice="start it"
+            )
         ]
     found: list[Check] = []
-    for peer in peers:
+    for number, peer in enumerate(peers):
         name = peer.path.parent.name
         try:
             status = shaped(PeerStatus, peer.ask("status"))
             version = f"version {status.version}, {peer_state(status)}, process {status.pid}"
             draining = status.state == "draining"
             if draining:
-                version += "; it takes no work until it is started again"
-            found.append(
-                Check(check=name, ok=status.state != "waiting", note=draining, detail=version)
+                version += "; it takes no work until it is resumed or started again"
+            if status.quarantined:
+                version += f": {status.quarantined}"
+            well = status.state not in ("waiting", "quarantined")
+            advice = (
+                f"look at its log; when it is well again: {program('peerctl')} resume {status.name}"
+                if status.quarantined
+                else ""
             )
-            for check in shaped(list[Check], peer.ask("doctor")):
+            found.append(Check(check=name, ok=well, note=draining, detail=version, advice=advice))
+            sends = {"notify": True} if notify and number == 0 else {}
+            for check in shaped(list[Check], peer.ask("doctor", **sends)):
                 found.append(
                     Check(
                         check=f"{name}: {check.check}",

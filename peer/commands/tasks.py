@@ -22,9 +22,11 @@ from peer.commands.session import (
     shaped,
     talks_to_peer,
 )
-from peer.protocol import Copied, ShownTask
+from peer.protocol import Copied, Escalation, ShownTask
 from peer.terminal import program
-from pipeline.tasks import Strictness, TaskReport, TaskState
+from pipeline.ports import Depth
+from pipeline.stores.locations import is_location
+from pipeline.tasks import Priority, Strictness, TaskReport, TaskState
 
 STATES = [state.value for state in TaskState]
 
@@ -135,12 +137,25 @@ def task(session: Session, *, id: str, all_outputs: bool, as_json: bool) -> None
     return None
 
 
+class Source(click.Path):
+    """A file to hand in, or the address of what lies in S3 already, which stays a text."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take addresses as they are."""
+        if isinstance(value, str) and is_location(value):
+            return value
+        return super().convert(value, param, ctx)
+
+
 @click.command(
     cls=TakesVideo,
     epilog=example("peerctl submit holiday.mp4 --ladder 1280x720@2500k,640x360@800k --wait"),
     short_help="Hand in a video.",
 )
-@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("video", metavar="VIDEO|s3://BUCKET/KEY", type=Source())
 @click.option(
     "--ladder",
     default="web",
@@ -158,27 +173,40 @@ def task(session: Session, *, id: str, all_outputs: bool, as_json: bool) -> None
 @click.option(
     "--attempts-max", type=click.IntRange(1, 100), help="Failures until a person is asked."
 )
+@click.option(
+    "--priority",
+    type=click.Choice([priority.value for priority in Priority]),
+    default=Priority.NORMAL.value,
+    show_default=True,
+    help="What is taken first; the low ones get their share, too.",
+)
 @click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is 0 only if done.")
 @JSON
 @talks_to_peer
 def submit(
     session: Session,
     *,
-    video: Path,
+    video: Path | str,
     ladder: str,
     strictness: str,
     lenient: bool,
     attempts_max: int | None,
+    priority: str,
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Hand in a video to be turned into a ladder of renditions."""
+    """Hand in a video to be turned into a ladder of renditions.
+
+    A file is copied into the store. What lies in S3 already (s3://BUCKET/KEY) stays where it is,
+    and must stay there until the task is done.
+    """
     task_id = str(uuid4())
     arguments: dict[str, Any] = {
         "task_id": task_id,
-        "path": str(video.absolute()),
+        **({"source": video} if isinstance(video, str) else {"path": str(video.absolute())}),
         "ladder": ladder,
         "strictness": Strictness.LENIENT.value if lenient else strictness,
+        "priority": priority,
     }
     if attempts_max is not None:
         arguments["attempts_max"] = attempts_max
@@ -195,10 +223,10 @@ def submit(
     return None
 
 
-def _hand_in(session: Session, video: Path, arguments: dict[str, Any]) -> None:
+def _hand_in(session: Session, video: Path | str, arguments: dict[str, Any]) -> None:
     """Submit, and draw a bar for the copy into the store where somebody watches."""
     answers = session.submit(**arguments)
-    if not sys.stderr.isatty():
+    if isinstance(video, str) or not sys.stderr.isatty():
         for _ in answers:
             pass
         return
@@ -257,22 +285,24 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
     epilog=example("peerctl escalations"),
     short_help="List the tasks that wait for a person.",
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
 @JSON
 @talks_to_peer
 def escalations(session: Session, limit: int, as_json: bool) -> None:
-    """List the tasks that wait for a person: what went wrong and what to type."""
-    answer = session.peer().ask("tasks", state=TaskState.ESCALATED.value, limit=limit)
+    """List the tasks that wait for a person, the newest escalation first.
+
+    With each: what went wrong, how often and where, and what to type to resume it.
+    """
+    answer = session.peer().ask("escalations", limit=limit)
     if as_json:
-        return print_json(_as_list(answer))
-    reports = shaped(list[TaskReport], answer)
-    if not reports:
+        return print_json(answer)
+    waiting = shaped(list[Escalation], answer)
+    if not waiting:
         click.echo("No task waits for a person.")
         return None
     from peer.screen.page import escalations_list
 
-    screen = console()
-    screen.print(escalations_list(reports, datetime.now(UTC)))
+    console().print(escalations_list(waiting, datetime.now(UTC)))
     return None
 
 
@@ -300,6 +330,26 @@ def retry(session: Session, id: str, reason: str, as_json: bool) -> None:
 def cancel(session: Session, id: str, reason: str, as_json: bool) -> None:
     """Stop a task; `peerctl retry` takes it up again."""
     _decide(session, "cancel", id, reason, as_json)
+
+
+@click.command(
+    epilog=example("peerctl queue"),
+    short_help="Count what waits in the queue.",
+)
+@JSON
+@talks_to_peer
+def queue(session: Session, as_json: bool) -> None:
+    """Count the queue's messages: one for each part of a task that somebody may work on.
+
+    The tasks themselves, with their places in line, are listed by `peerctl tasks`.
+    """
+    answer = session.peer().ask("queue")
+    if as_json:
+        return print_json(answer)
+    from peer.screen.tables import depth_table
+
+    console().print(depth_table(shaped(Depth, answer)))
+    return None
 
 
 def _decide(session: Session, command: str, id: str, reason: str, as_json: bool) -> None:

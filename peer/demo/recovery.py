@@ -4,6 +4,10 @@ A demo that shows a recovery must not take anything on trust. So each stage is t
 it: that a peer was found silent, by the survivors' own memory; that its work was taken from it, by
 the ledger's record of the attempt; that somebody else finished it, by the attempt that follows.
 What has not been seen is missing at the end, and named.
+
+The queue is usually first: it gives the message of a peer whose line broke to another one, which
+asks the holder, hears nothing, and takes the work over within two seconds. The cluster takes six to
+be sure of a death; where the queue has noticed nothing, the work is put back then.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ from peer.protocol import LocalEvent, ShownTask
 from peer.screen.words import percent_text
 from pipeline.tasks import TaskState
 
-DIED = "peer_died"
-"""The code of a crash that the cluster found, not a lease that ran out."""
+FOUND = frozenset({"peer_died", "peer_unheard"})
+"""The codes of a crash that the others found, not of a lease that ran out."""
 
-STAGES = ("killed", "suspect", "dead", "put back", "taken over", "finished")
+STAGES = ("killed", "put back", "taken over", "suspect", "dead", "finished")
+"""In no order but that of their times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class Recovery:
         """Look at the task as the ledger has it."""
         for report in task.attempts:
             if report.attempt == self.attempt and report.ended_at and report.error:
-                if report.error.code == DIED:
+                if report.error.code in FOUND:
                     text = f"put back: {report.error.message}"
                     self._note("put back", report.ended_at, text)
             elif report.attempt > self.attempt and report.peer_uid != self.uid:

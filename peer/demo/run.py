@@ -39,6 +39,9 @@ KILL_FROM = 0.15
 KILL_SETTINGS = ("ledger.lease_s=60",)
 """The lease alone would put the work back, too, but a minute later: what is seen is the gossip."""
 
+DEAD_WITHIN_S = 20.0
+"""How long the others may take to be sure, at most; six to eight seconds are usual."""
+
 LOOK_S = 0.5
 DRAW_S = 0.125
 
@@ -171,6 +174,8 @@ def _perform(
         scene.report = watch.end()
         begun.forget(task_id)
         if scene.recovery is not None:
+            scene.doing = "looking back at what followed"
+            view.show(scene)
             _look_back(scene.recovery, crew, session, task_id)
         view.show(scene)
         return scene.report
@@ -199,10 +204,18 @@ def _kill_the_busy(scene: Scene, crew: Crew) -> Recovery | None:
 
 
 def _look_back(recovery: Recovery, crew: Crew, session: Session, task_id: str) -> None:
-    """Complete what was seen, from what the survivors and the ledger have kept."""
-    with suppress(PeerError):
-        recovery.notice_task(session.ask(ShownTask, "task", id=task_id))
-    _ask_survivors(recovery, crew)
+    """Complete what was seen, from what the survivors and the ledger have kept.
+
+    A quick machine has finished the video before the others are sure of the death.
+    """
+    deadline = time.monotonic() + DEAD_WITHIN_S
+    while True:
+        with suppress(PeerError):
+            recovery.notice_task(session.ask(ShownTask, "task", id=task_id))
+        _ask_survivors(recovery, crew)
+        if not recovery.missing or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_S)
 
 
 def _ask_survivors(recovery: Recovery, crew: Crew) -> None:

@@ -27,6 +27,7 @@ THEME = Theme(
         "working": "green",
         "waiting": "magenta",
         "draining": "magenta",
+        "quarantined": "red",
         "starting": "cyan",
         "stopped": "dim",
         "killed": "red",

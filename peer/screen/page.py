@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,12 +13,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from peer.protocol import ShownOutput, ShownSegments, ShownTask
+from peer.protocol import Escalation, ShownOutput, ShownSegments, ShownTask
 from peer.screen.tables import bar, event_line, state_text
 from peer.screen.words import (
+    about_text,
     bitrate_text,
     clock_text,
     percent_text,
+    place_text,
     seconds_text,
     short_ids,
     since,
@@ -28,6 +31,7 @@ from pipeline.tasks import (
     AttemptReport,
     Failure,
     Intervention,
+    Priority,
     ProductKind,
     Progress,
     TaskReport,
@@ -77,7 +81,8 @@ def _attempt_line(attempt: AttemptReport) -> Text:
         took = (attempt.ended_at - attempt.claimed_at).total_seconds()
         line.append(f" after {seconds_text(took)}")
     if attempt.error:
-        line.append(f"  {attempt.error.message}", style="quiet")
+        error = attempt.error
+        line.append(f"  {error.message} ({error.stage.value}: {error.code})", style="quiet")
     return line
 
 
@@ -110,31 +115,58 @@ def _source_is_at_fault(task: TaskReport) -> bool:
     return task.error is not None and task.error.code in SOURCE_IS_AT_FAULT
 
 
-def escalations_list(reports: Sequence[TaskReport], now: datetime) -> RenderableType:
-    """The tasks that wait for a person: the cause in full, and what to type."""
-    ids = short_ids(str(report.id) for report in reports)
+def escalations_list(waiting: Sequence[Escalation], now: datetime) -> RenderableType:
+    """The tasks that wait for a person: the cause in full, the story, and what to type."""
+    ids = short_ids(str(escalation.id) for escalation in waiting)
     parts: list[RenderableType] = []
-    for report in reports:
-        short = ids[str(report.id)]
-        cause = report.error.message if report.error else "no cause was recorded"
-        where = f"{report.error.stage.value}: {report.error.code}" if report.error else ""
+    for escalation in waiting:
+        short = ids[str(escalation.id)]
+        where = f"{escalation.stage}: {escalation.code}" if escalation.stage else ""
         parts += [
             Text.assemble(
                 (f"{short}  ", "quiet"),
-                (report.title, "title"),
-                (f"  {since(report.submitted_at, now)} old, attempt {report.attempt}", "quiet"),
+                (escalation.title, "title"),
+                (f"  escalated {since(escalation.escalated_at, now)} ago", "quiet"),
             ),
-            _indented(Text.assemble((cause, "bad"), (f"  ({where})" if where else "", "quiet"))),
-            _indented(Text(_choices(report, short))),
+            _indented(
+                Text.assemble(
+                    (escalation.message or "no cause was recorded", "bad"),
+                    (f"  ({where})" if where else "", "quiet"),
+                )
+            ),
+            *(_indented(Text(line, style="quiet")) for line in _tried(escalation)),
+            _indented(Text(_choices(escalation, short))),
             Text(""),
         ]
     return Group(*parts[:-1])
 
 
-def _choices(report: TaskReport, short: str) -> str:
+def _tried(escalation: Escalation) -> Iterator[str]:
+    """Why it is not tried again, who has tried, and what else had gone wrong on the way."""
+    if escalation.reason:
+        yield f"{escalation.reason}; {_who_tried(escalation)}"
+    others = {told.message: told for told in escalation.story if told.message}
+    others.pop(escalation.message, None)
+    for told in others.values():
+        yield f"before: {told.message} ({told.stage}: {told.code}, attempt {told.attempt})"
+
+
+def _who_tried(escalation: Escalation) -> str:
+    """The peers of the failed attempts, each once, with how often."""
+    places = Counter(
+        f"{told.peer} on {told.node}" for told in escalation.story if told.peer and told.node
+    )
+    peers = ", ".join(
+        place if times == 1 else f"{place} ({times}x)" for place, times in places.items()
+    )
+    count = f"attempt {escalation.attempt}" if len(escalation.story) <= 1 else "tried"
+    return f"{count} by {peers}" if peers else f"attempt {escalation.attempt}"
+
+
+def _choices(escalation: Escalation, short: str) -> str:
     """Every command that may be the next one for a task that waits for a person."""
     peerctl = program("peerctl")
-    if _source_is_at_fault(report):
+    if escalation.code in SOURCE_IS_AT_FAULT:
         return f"→ {peerctl} task {short}  |  {peerctl} cancel {short}, and hand in another file"
     return f"→ {peerctl} task {short}  |  {peerctl} retry {short}  |  {peerctl} cancel {short}"
 
@@ -164,6 +196,8 @@ def _summary(task: ShownTask, now: datetime) -> RenderableType:
     grid.add_column(style="quiet", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("ladder", f"{task.ladder}, {task.strictness.value}")
+    if task.priority is not Priority.NORMAL:
+        grid.add_row("priority", task.priority.value)
     failed = ", ".join(f"{stage.value} failed {n}x" for stage, n in task.failures.items() if n)
     grid.add_row(
         "attempt", f"{task.attempt}" + (f" ({failed} of {task.attempts_max})" if failed else "")
@@ -175,6 +209,9 @@ def _summary(task: ShownTask, now: datetime) -> RenderableType:
     if task.retry_at and task.state is TaskState.QUEUED and task.retry_at > now:
         wait = clock_text((task.retry_at - now).total_seconds())
         grid.add_row("next attempt", f"{_moment(task.retry_at)}, in {wait}")
+    if task.place is not None and task.state is TaskState.QUEUED:
+        likely = f"; done in {about_text(task.eta_s)}" if task.eta_s is not None else ""
+        grid.add_row("waits", f"{place_text(task.place)}{likely}")
     if task.holder:
         grid.add_row("peer", f"{task.holder}" + (f" on {task.node}" if task.node else ""))
     grid.add_row("source", Text(task.source))

@@ -18,6 +18,7 @@ from rich.text import Text
 from peer.protocol import GossipTable, TableMember
 from peer.screen.tables import plain_table
 from peer.screen.words import age_text, milliseconds_text, percent_text
+from peer.terminal import program
 
 STALE_LOAD_S = 10.0
 """A load that is older is shown as what it is: quiet. It should be a second or two."""
@@ -118,6 +119,11 @@ def warnings(table: GossipTable) -> list[str]:
             "Less than half of the recent members are alive here: no leader, and nobody's work is "
             "taken over before its lease ends."
         )
+    if sick := ", ".join(member.name for member in table.members if "quarantined" in member.flags):
+        said.append(
+            f"Quarantined, for failing what others finish: {sick}. Look why in the log; then: "
+            f"{program('peerctl')} resume PEER"
+        )
     return said
 
 
@@ -164,7 +170,7 @@ def _state(member: TableMember) -> Text:
 
 
 def _flags_cell(member: TableMember) -> Text:
-    bad = {"deaf", "flapping", "silent"}
+    bad = {"deaf", "flapping", "quarantined", "silent"}
     return Text(", ").join(
         Text(flag, style="bad" if flag in bad else "warn") for flag in member.flags
     )
@@ -213,7 +219,7 @@ COLUMNS = (
     _Column("NAME", _name, 0, 20),
     _Column("ADDRESS", lambda member: Text(member.address), 8, 47),
     _Column("STATE", _state, 0, 7),
-    _Column("FLAGS", _flags_cell, 3, 22),
+    _Column("FLAGS", _flags_cell, 3, 24),
     _Column("AGE", lambda member: Text(_age(member.age_s)), 1, 6, "right"),
     _Column("CPU", _of_load(_cpu), 2, 5, "right"),
     _Column("MEM", _of_load(_memory), 4, 5, "right"),

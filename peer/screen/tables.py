@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,16 +15,19 @@ from rich.text import Text
 from peer.protocol import Check, LocalEvent, PeerStatus
 from peer.screen.console import NARROW
 from peer.screen.words import (
+    about_text,
     clock_text,
     one_line,
     peer_state,
     percent_text,
+    place_text,
     short_ids,
     since,
     size_text,
 )
-from pipeline.ports import EventRow
-from pipeline.tasks import Progress, TaskReport, TaskState
+from peer.terminal import program
+from pipeline.ports import Depth, EventRow
+from pipeline.tasks import Priority, Progress, TaskReport, TaskState
 
 BAR_WIDTH = 12
 
@@ -53,6 +56,8 @@ def tasks_table(
 ) -> RenderableType:
     """The tasks, newest first, and below them one line for each that went wrong.
 
+    A task that waits has its place in line where one that runs has its progress.
+
     Args:
         fill: Use the whole width, as a terminal's table should and a pipe's should not.
     """
@@ -63,10 +68,12 @@ def tasks_table(
     )
     right: dict[str, Any] = {"justify": "right"}
     extra: list[Heading] = ["LADDER", ("TRY", right), ("SPEED", right)] if wide else []
+    several = wide and any(report.priority is not Priority.NORMAL for report in reports)
     table = plain_table(
         "ID",
         ("TITLE", title),
         "STATE",
+        *(["PRIO"] if several else []),
         *extra[:2],
         "PROGRESS",
         *extra[2:],
@@ -80,7 +87,8 @@ def tasks_table(
         table.add_row(
             ids[str(report.id)],
             Text(report.title),
-            state_text(report),
+            state_text(report) if wide else _with_priority(state_text(report), report.priority),
+            *([_priority_text(report)] if several else []),
             *([report.ladder, f"{report.attempt}/{report.attempts_max}"] if wide else []),
             _progress_cell(report, progress),
             *([_speed(progress)] if wide else []),
@@ -107,11 +115,27 @@ def state_text(report: TaskReport) -> Text:
     return Text(report.state.value, style=report.state.value)
 
 
+_ARROWS = {Priority.HIGH: " ↑", Priority.NORMAL: "", Priority.LOW: " ↓"}
+
+
+def _with_priority(state: Text, priority: Priority) -> Text:
+    """Where there is no room for a column, the priority is a mark behind the state."""
+    return state.append(_ARROWS[priority])
+
+
+def _priority_text(report: TaskReport) -> Text:
+    """Only what is out of the ordinary."""
+    normal = report.priority is Priority.NORMAL
+    return Text("" if normal else report.priority.value)
+
+
 def _progress_cell(report: TaskReport, progress: Progress | None) -> RenderableType:
     if report.state is TaskState.DONE:
         return _bar_and_percent(1.0)
     if progress:
         return _bar_and_percent(progress.fraction)
+    if report.state is TaskState.QUEUED and report.place is not None:
+        return Text(place_text(report.place), style="quiet")
     if report.failures:
         failed = sum(report.failures.values())
         return Text(f"failed {failed}x", style="quiet")
@@ -129,11 +153,13 @@ def _speed(progress: Progress | None) -> str:
 
 
 def _left(report: TaskReport, progress: Progress | None, now: datetime) -> str:
-    """Until the end of the work, or until the next attempt."""
+    """Until the end of the work, or until the next attempt; of one in line, about how long."""
     if progress and progress.eta_s is not None:
         return clock_text(progress.eta_s)
     if report.state is TaskState.QUEUED and report.retry_at and report.retry_at > now:
         return clock_text((report.retry_at - now).total_seconds())
+    if report.state is TaskState.QUEUED and report.eta_s is not None:
+        return about_text(report.eta_s)
     return ""
 
 
@@ -178,14 +204,26 @@ def peers_table(rows: Sequence[PeerRow], now: datetime, *, fill: bool) -> Render
                 since(status.started_at, now),
                 works_on(status),
             ]
-            troubles += [
-                Text.assemble((f"{row.name}: {name} ", "bad"), state)
-                for name, state in status.dependencies.items()
-                if state != "ok" and row.state != "starting"  # of course not yet
-            ]
+            troubles += peer_troubles(row.name, status)
         name, state = Text(row.name, style="title"), Text(row.shown_state, style=row.shown_state)
         table.add_row(name, str(row.pid), state, *facts)
     return Group(table, *troubles)
+
+
+def peer_troubles(name: str, status: PeerStatus) -> Iterator[Text]:
+    """A line for each thing that keeps a peer from its work, or that waits for it to pass."""
+    for dependency, state in status.dependencies.items():
+        if state in ("ok", "starting"):  # of course not yet
+            continue
+        breaker = status.breakers.get(dependency, "")
+        how = f" (breaker {breaker})" if breaker not in ("", "closed") else ""
+        yield Text.assemble((f"{name}: {dependency}{how} ", "bad"), state)
+    if status.quarantined:
+        yield Text.assemble((f"{name}: quarantined ", "bad"), status.quarantined)
+        yield Text(f"→ when it is well again: {program('peerctl')} resume {name}")
+    if status.spooled:
+        waiting = f"{status.spooled} event{'s' if status.spooled != 1 else ''} on its disk"
+        yield Text.assemble((f"{name}: {waiting} ", "warn"), "until the ledger answers")
 
 
 def works_on(status: PeerStatus) -> Text:
@@ -212,6 +250,28 @@ def checks_table(checks: Sequence[Check]) -> RenderableType:
         table.add_row(mark, Text(check.check, style="title"), Text(check.detail))
         if check.advice and not check.ok:
             table.add_row("", "", Text(f"→ {check.advice}"))
+    return table
+
+
+def depth_table(depth: Depth) -> RenderableType:
+    """How many messages the queue holds, and what each number means."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True, style="title")
+    table.add_column(overflow="fold", style="quiet")
+    unknown = depth.unacknowledged is None
+    dead = f"set aside; the newest: {depth.dead_reason or 'no reason was given'}"
+    for name, count, meaning in (
+        ("ready", str(depth.ready), "for the next free slot"),
+        (
+            "unacknowledged",
+            "?" if unknown else str(depth.unacknowledged),
+            "not known: no answer at queue.management_url" if unknown else "in the hands of peers",
+        ),
+        ("delayed", str(depth.delayed), "for a later attempt"),
+        ("dead", str(depth.dead), dead if depth.dead else ""),
+    ):
+        table.add_row(name, count, meaning)
     return table
 
 

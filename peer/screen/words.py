@@ -33,6 +33,19 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def about_text(seconds: float) -> str:
+    """An estimated length of waiting, no finer than it deserves: `~40 s`, `~12 min`, `~3 h`."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"~{round(seconds / length)} {unit}"
+    return f"~{max(1, round(seconds))} s"
+
+
+def place_text(place: int) -> str:
+    """A place in line, from 1: `next in line`, `no. 1,234 in line`."""
+    return "next in line" if place <= 1 else f"no. {place:,} in line"
+
+
 def age_text(seconds: float) -> str:
     """How long ago, in one unit: `8 s`, `5 min`, `3 h`, `12 d`."""
     whole = max(0, int(seconds))

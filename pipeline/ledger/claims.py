@@ -10,32 +10,34 @@ end it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from uuid import UUID
 
 from pipeline.errors import ClaimLost, Stage
 from pipeline.events import Record, Recorder, TaskReceived
-from pipeline.ledger import standings
+from pipeline.ledger import desk, standings
 from pipeline.ledger.connections import Connection
+from pipeline.ledger.escalations import write_ending
 from pipeline.ledger.locked_task import LockedTask, lock_claim, write_events
 from pipeline.ledger.parts import Outcome, Part, follows, outcome_of, refusal
 from pipeline.ledger.queries import QUERIES
-from pipeline.ledger.rows import Row, task_of, text, to_json
-from pipeline.ports import Expired, Expiry, Release
+from pipeline.ledger.rows import Row, text, to_json
+from pipeline.ports import Expired, Expiry, Release, Submission
 from pipeline.standing import PEER_DIED, Death, Suspended
 from pipeline.tasks import (
     STEP_EVENTS,
     Busy,
     Claim,
+    Held,
     Holder,
     PartState,
     Product,
     Progress,
     Settled,
     Step,
-    Task,
+    Unknown,
 )
 
 LOOK_AGAIN_S = 2.0
@@ -69,50 +71,82 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who wants which part; the record is a TaskReceived whose attempt is filled in here."""
+    """Who wants which part; the record is a TaskReceived whose attempt is filled in here.
+
+    Args:
+        submission: The task itself, to be recorded before.
+        unheard: The claim that may be ended although its lease holds, unless it was renewed since.
+    """
 
     task_id: UUID
     part: int
     holder: Holder
     token: UUID
     record: Record
+    submission: Submission | None = None
+    unheard: Held | None = None
 
 
 def claim(
     connection: Connection, rules: Rules, request: Request
-) -> Claim | Busy | Settled | Suspended:
+) -> Claim | Busy | Settled | Unknown | Suspended:
     """Take a part that is due, or say why not."""
     suspended = standings.hold(connection, request.holder)
+    if request.submission is not None:
+        desk.submit(connection, request.submission)
     task = LockedTask.lock(connection, request.task_id)
     if task is None:
-        return Settled(why=f"there is no task {request.task_id}")
+        return Unknown(why=f"there is no task {request.task_id}")
     part = task.parts.get(request.part)
     if part is None:
-        return Settled(why=f"task {task.id} has no part {request.part}")
+        return Unknown(why=f"task {task.id} has no part {request.part}")
     if part.token == request.token:  # a repeat of a call whose answer got lost
         return _granted(task, part, request.token, rules.lease_s)
     if suspended is not None:
         return suspended
     if part.state is PartState.CLAIMED:
-        if (busy := _busy(connection, rules, task, part)) is not None:
+        if (busy := _busy(connection, rules, request, task, part)) is not None:
             return busy
         part = task.parts[request.part]
     return refusal(part, task.state) or _take(connection, rules, request, task, part)
 
 
-def _busy(connection: Connection, rules: Rules, task: LockedTask, part: Part) -> Busy | None:
+def _busy(
+    connection: Connection, rules: Rules, request: Request, task: LockedTask, part: Part
+) -> Busy | None:
     """Why a claimed part cannot be taken over; None when it was just taken from its holder."""
     held = _holding(connection, part)
-    if held["lease_left_s"] > 0:
-        look_again_s = max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, held["lease_left_s"]))
-        return Busy(look_again_s=look_again_s, why=f"peer {held['peer_name']} holds it")
-    if (left_s := time_to_renew_s(connection, rules)) > 0:
-        return Busy(
-            look_again_s=max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, left_s)),
-            why=f"the ledger was away, and peer {held['peer_name']} may renew its lease now",
-        )
-    expire(connection, rules, task, part, held)
+    unheard = request.unheard is not None and _is_still(held, request.unheard)
+    if not unheard and held["lease_left_s"] > 0:
+        return _held(held, held["lease_left_s"], f"peer {held['peer_name']} holds it")
+    if not unheard and (left_s := time_to_renew_s(connection, rules)) > 0:
+        why = f"the ledger was away, and peer {held['peer_name']} may renew its lease now"
+        return _held(held, left_s, why)
+    # Whoever claims has the part's wake-up in its hands, and puts it back if need be.
+    expire(connection, rules, task, part, held, unheard=unheard, woken=True)
     return None
+
+
+def _is_still(held: Row, unheard: Held) -> bool:
+    """Compare, before the set: the question was put to this claim's holder, and tells nothing of
+    another's that has come since; and a holder that has renewed since is there, whoever cannot hear
+    it."""
+    return (held["token"], held["renewed_at"]) == (unheard.token, unheard.renewed_at)
+
+
+def _held(held: Row, left_s: float, why: str) -> Busy:
+    return Busy(
+        look_again_s=max(LOOK_AGAIN_MIN_S, min(LOOK_AGAIN_S, left_s)),
+        why=why,
+        held=Held(
+            token=held["token"],
+            peer_uid=held["peer_uid"],
+            peer_name=held["peer_name"],
+            epoch=held["epoch"],
+            renewed_at=held["renewed_at"],
+            silent_s=max(0.0, held["silent_s"]),
+        ),
+    )
 
 
 def time_to_renew_s(connection: Connection, rules: Rules) -> float:
@@ -139,8 +173,14 @@ def expire(
     held: Row,
     *,
     death: Death | None = None,
+    unheard: bool = False,
+    woken: bool = False,
 ) -> Expired:
-    """Take a part from a holder that let the lease run out, or that is known to be dead."""
+    """Take a part from a holder that let the lease run out, is known to be dead, or is not heard.
+
+    Args:
+        woken: Somebody has a wake-up for the part.
+    """
     assert part.token is not None
     expired = Expired(
         task_id=task.id,
@@ -151,35 +191,20 @@ def expire(
         stage=Stage.CRASH,
         failures=part.counting(Stage.CRASH),
         attempts_max=task.attempts_max,
+        priority=task.priority,
         death=death,
+        unheard=unheard,
     )
     release, events = rules.expiry(expired)
     task.end_claim(part.token, Outcome.EXPIRED, release.failure)
-    task.save(part.expired(release))
-    write_events(connection, [rules.recorder(event) for event in events])
+    task.save(part.expired(release, woken=woken))
+    write_ending(connection, [rules.recorder(event) for event in events])
     return expired
 
 
-def retrieve_details(
-    connection: Connection, claim: Claim, record: Callable[[Task], Record]
-) -> Task:
-    """Read the task; `record` is called, in this thread, only when its event is to be written."""
-    held = _alive(connection, claim)
-    row = connection.execute(QUERIES["read_task"], {"task_id": claim.task_id}).fetchone()
-    assert row is not None, "a claim refers to its task"
-    task = task_of(row)
-    if follows(Step.DETAILS_RETRIEVED, Step(held["step"])):
-        _go_to(connection, claim, Step.DETAILS_RETRIEVED, record(task))
-    return task
-
-
-def advance(connection: Connection, claim: Claim, record: Record) -> None:
-    """Move the claim to the step that the event names; a step taken already is not taken again."""
-    held = _alive(connection, claim)
-    step = _STEPS[record.event.kind]
-    assert step is not Step.FINISHED, "a claim is finished by `finish` alone"
-    if follows(step, Step(held["step"])):
-        _go_to(connection, claim, step, record)
+def advance(connection: Connection, claim: Claim, steps: Sequence[Record]) -> None:
+    """Move the claim to the steps that the events name; one taken already is not taken again."""
+    _take_steps(connection, _alive(connection, claim), steps)
 
 
 def renew(connection: Connection, rules: Rules, claim: Claim, progress: Progress | None) -> None:
@@ -199,11 +224,15 @@ def finish(
     products: Sequence[Product],
     warnings: Sequence[str],
     record: Record,
+    *,
+    steps: Sequence[Record] = (),
 ) -> None:
     """Commit the outputs: the compare-and-set on the token that decides which attempt counts."""
     task, part = _ending(connection, claim, Outcome.DONE)
     if part is None:
         return
+    if steps:
+        advance(connection, claim, steps)
     outputs = [
         {
             "task_id": claim.task_id,
@@ -230,16 +259,23 @@ def finish(
 
 
 def release(
-    connection: Connection, claim: Claim, release: Release, records: Sequence[Record]
+    connection: Connection,
+    claim: Claim,
+    release: Release,
+    records: Sequence[Record],
+    *,
+    steps: Sequence[Record] = (),
 ) -> None:
     """Give the part up: for a retry, to a person, or free of charge."""
     outcome = outcome_of(release)
     task, part = _ending(connection, claim, outcome)
     if part is None:
         return
+    if steps:
+        advance(connection, claim, steps)
     task.end_claim(claim.token, outcome, release.failure)
     task.save(part.released(release))
-    write_events(connection, records)
+    write_ending(connection, records)
 
 
 def _take(
@@ -276,6 +312,7 @@ def _granted(task: LockedTask, part: Part, token: UUID, lease_s: float) -> Claim
         lease_s=lease_s,
         attempts_max=task.attempts_max,
         failures=part.failures,
+        task=task.details,
     )
 
 
@@ -311,9 +348,18 @@ def _ending(
     return task, None
 
 
-def _go_to(connection: Connection, claim: Claim, step: Step, record: Record) -> None:
-    connection.execute(QUERIES["advance_claim"], {"token": claim.token, "step": step})
-    write_events(connection, [record])
+def _take_steps(connection: Connection, held: Row, steps: Sequence[Record]) -> None:
+    """Take those that were not taken already, of a claim that is locked and alive."""
+    at, taken = Step(held["step"]), []
+    for record in steps:
+        step = _STEPS[record.event.kind]
+        assert step is not Step.FINISHED, "a claim is finished by `finish` alone"
+        if follows(step, at):
+            at = step
+            taken.append(record)
+    if taken:
+        connection.execute(QUERIES["advance_claim"], {"token": held["token"], "step": at})
+        write_events(connection, taken)
 
 
 def _raise_lost(connection: Connection, claim: Claim) -> NoReturn:
@@ -324,8 +370,12 @@ def _raise_lost(connection: Connection, claim: Claim) -> NoReturn:
         case Outcome.CANCELLED:
             raise ClaimLost(f"the task was cancelled: {row['reason']}")
         case Outcome.EXPIRED:
-            buried = row["code"] == PEER_DIED
-            why = "the cluster took this peer for dead" if buried else "the lease ran out"
+            if row["code"] == PEER_DIED:
+                why = "the cluster took this peer for dead"
+            elif row["in_its_lease"]:
+                why = "this peer lost its line to the queue and was not heard by another one"
+            else:
+                why = "the lease ran out"
             if row["holder"] is not None:
                 why += f" and peer {row['holder']} took the part over"
             raise ClaimLost(why)

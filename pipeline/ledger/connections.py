@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from pipeline.errors import LedgerIncompatible, LedgerUnavailable
+from pipeline.ledger import complaints
 from pipeline.ledger.queries import QUERIES
 
 Connection: TypeAlias = psycopg.Connection[DictRow]
@@ -25,6 +26,9 @@ SERVER_VERSION_MIN = 140000
 # Both ends find a dead network within 10 + 3 * 5 s, and unanswered data within 20 s.
 _CLIENT_DEFAULTS: dict[str, Any] = {
     "application_name": "grapevine",
+    # The ledger is written to: of several hosts the primary, whichever that is by now. The server
+    # says which it is in its greeting, so asking costs nothing.
+    "target_session_attrs": "read-write",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -56,8 +60,16 @@ def connect(config: ConnectionConfig) -> Connection:
 
     Raises:
         LedgerUnavailable: It could not be reached; always definite.
-        LedgerIncompatible: The server is too old.
+        LedgerIncompatible: The server is too old, or the connection string cannot be read.
     """
+    try:
+        given = conninfo_to_dict(config.conninfo)
+    except (psycopg.ProgrammingError, UnicodeDecodeError):
+        # libpq quotes what it cannot read, and that may be the password.
+        raise LedgerIncompatible(
+            "the ledger's URL cannot be read: is every special character of the user's name and "
+            "the password percent-encoded (@ as %40, / as %2F, % as %25)?"
+        ) from None
     timeout_ms = f"{config.statement_timeout_s * 1000:.0f}"
     session = {
         **_SESSION,
@@ -65,7 +77,6 @@ def connect(config: ConnectionConfig) -> Connection:
         "idle_in_transaction_session_timeout": timeout_ms,
     }
     try:
-        given = conninfo_to_dict(config.conninfo)
         connection = psycopg.connect(
             **{
                 **_CLIENT_DEFAULTS,
@@ -105,7 +116,17 @@ def shut(connection: Connection) -> None:
 
 
 def sentence(error: psycopg.Error) -> str:
-    """What went wrong, on one line, for a person."""
-    lines = str(error).strip().splitlines()
-    what = lines[0].strip().rstrip(".") if lines else type(error).__name__
+    """What went wrong and what to do, on one line, for a person."""
+    what = complaints.sentence(str(error)) or type(error).__name__
     return f"the ledger's database cannot be used: {what}"
+
+
+def describe(connection: Connection) -> str:
+    """Which server this is, as whom we are there, and how safe the line is, on one line."""
+    row = connection.execute(QUERIES["describe_session"]).fetchone()
+    assert row is not None
+    line, version = connection.info, row["version"].split()[0]
+    if line.host.startswith("/"):
+        return f"PostgreSQL {version} on this machine as {row['role']}"
+    where, safety = f"{line.host}:{line.port}/{line.dbname}", row["tls"] or "without TLS"
+    return f"PostgreSQL {version} at {where} as {row['role']}, {safety}"

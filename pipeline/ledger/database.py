@@ -41,9 +41,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What the world does to us: no server, no memory, no disk, a timeout, a shutdown, a broken page.
-# The other errors (of syntax, of types, of constraints) are our own mistakes and go through.
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+# What the world does to us: no server, no memory, no disk, a timeout, a shutdown, a broken page; or
+# rights that were taken away, and may be given back. The other errors (of syntax, of types, of
+# constraints) are our own mistakes and go through.
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    errors.InsufficientPrivilege,
+)
 
 REPEATS_MAX = 3
 """How often a transaction is repeated that lost against another one, or its connection."""

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from pipeline.errors import BadRequest, NoSuchTask, NotAllowed
 from pipeline.ledger.connections import Connection
+from pipeline.ledger.line import SAMPLES, Line, Pace
 from pipeline.ledger.locked_task import LockedTask
 from pipeline.ledger.parts import Outcome
 from pipeline.ledger.queries import QUERIES
 from pipeline.ledger.reports import id_range, report
 from pipeline.ledger.rows import (
+    Row,
     attempt_of,
     event_of,
     intervention_of,
@@ -22,8 +24,8 @@ from pipeline.ledger.rows import (
     to_json,
 )
 from pipeline.media.ladder import ladder_to_json
-from pipeline.ports import EventRow, Submission
-from pipeline.tasks import PartState, TaskReport, TaskState
+from pipeline.ports import Due, EventRow, Submission
+from pipeline.tasks import PartState, Priority, TaskReport, TaskState
 
 _NAMED_MAX = 5
 """How many tasks are named when an abbreviated id fits several."""
@@ -40,10 +42,16 @@ def submit(connection: Connection, submission: Submission) -> None:
         "source": submission.source,
         "ladder": to_json(ladder_to_json(submission.ladder)),
         "strictness": submission.strictness,
+        "priority": submission.priority,
         "attempts_max": submission.attempts_max,
     }
     if connection.execute(QUERIES["insert_task"], values).fetchone() is not None:
-        part = {"task_id": submission.task_id, "part": 0, "kind": "whole"}
+        part = {
+            "task_id": submission.task_id,
+            "part": 0,
+            "kind": "whole",
+            "priority": submission.priority,
+        }
         connection.execute(QUERIES["insert_part"], part)
 
 
@@ -52,7 +60,8 @@ def list_tasks(connection: Connection, state: TaskState | None, limit: int) -> S
     values = {"state": state, "limit": limit}
     tasks = connection.execute(QUERIES["list_tasks"], values).fetchall()
     parts = _parts(connection, [task["id"] for task in tasks])
-    return [report(task, parts[task["id"]]) for task in tasks]
+    line = _line(connection, [part for each in parts.values() for part in each])
+    return [report(task, parts[task["id"]], line) for task in tasks]
 
 
 def show_task(connection: Connection, prefix: str) -> TaskReport:
@@ -72,9 +81,11 @@ def show_task(connection: Connection, prefix: str) -> TaskReport:
     outputs = connection.execute(QUERIES["list_outputs"], values)
     attempts = connection.execute(QUERIES["list_attempts"], values)
     interventions = connection.execute(QUERIES["list_interventions"], values)
+    parts = _parts(connection, [task["id"]])[task["id"]]
     return report(
         task,
-        _parts(connection, [task["id"]])[task["id"]],
+        parts,
+        _line(connection, parts),
         outputs=tuple(map(output_of, outputs)),
         attempts=tuple(map(attempt_of, attempts)),
         interventions=tuple(map(intervention_of, interventions)),
@@ -102,7 +113,7 @@ def list_events(
     return [event_of(row) for row in connection.execute(query, values)]
 
 
-def retry(connection: Connection, task_id: UUID, reason: str) -> Sequence[int]:
+def retry(connection: Connection, task_id: UUID, reason: str) -> Sequence[Due]:
     """Queue what a person lets start again, and say which parts are queued now."""
     task = _lock(connection, task_id)
     if task.state not in (TaskState.ESCALATED, TaskState.CANCELLED):
@@ -114,7 +125,11 @@ def retry(connection: Connection, task_id: UUID, reason: str) -> Sequence[int]:
     for part in list(task.parts.values()):
         if part.state in resumable:
             task.save(part.resumed())
-    return [part.part for part in task.parts.values() if part.state is PartState.QUEUED]
+    return [
+        Due(task_id=task.id, part=part.part, priority=task.priority)
+        for part in task.parts.values()
+        if part.state is PartState.QUEUED
+    ]
 
 
 def cancel(connection: Connection, task_id: UUID, reason: str) -> None:
@@ -148,9 +163,25 @@ def _intervene(connection: Connection, task: LockedTask, action: str, reason: st
         "error": to_json(errors[0]) if errors else None,
     }
     connection.execute(QUERIES["insert_intervention"], values)
+    connection.execute(QUERIES["drop_notices"], {"task_id": task.id})
 
 
 def _parts(connection: Connection, task_ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     rows = connection.execute(QUERIES["list_parts"], {"task_ids": list(task_ids)})
     by_task = groupby(rows, key=lambda row: row["task_id"])
     return {task_id: list(parts) for task_id, parts in by_task}
+
+
+def _line(connection: Connection, parts: Sequence[Row]) -> Line | None:
+    """The line that some of these parts stand in; None when none of them does."""
+    times = sorted({part["due_since"] for part in parts if part["due_since"] is not None})
+    if not times:
+        return None
+    counts = connection.execute(QUERIES["count_line"], {"times": times}).fetchall()
+    pace = connection.execute(QUERIES["read_pace"], {"limit": SAMPLES}).fetchone()
+    assert pace is not None
+    return Line(
+        times,
+        {(Priority(row["priority"]), row["slice"]): row["parts"] for row in counts},
+        Pace(**pace),
+    )

@@ -15,8 +15,8 @@ from pipeline.events import Record
 from pipeline.ledger.connections import Connection
 from pipeline.ledger.parts import Outcome, Part
 from pipeline.ledger.queries import QUERIES
-from pipeline.ledger.rows import Row, event_values, part_of, to_json
-from pipeline.tasks import Failure, TaskState, task_state
+from pipeline.ledger.rows import Row, event_values, part_of, task_of, to_json
+from pipeline.tasks import Failure, Priority, Task, TaskState, task_state
 
 
 class LockedTask:
@@ -24,8 +24,10 @@ class LockedTask:
 
     def __init__(self, connection: Connection, row: Row, parts: Iterable[Part]) -> None:
         self._connection = connection
+        self._row = row
         self.id: UUID = row["id"]
         self.attempts_max: int = row["attempts_max"]
+        self.priority = Priority(row["priority"])
         self.state = TaskState(row["state"])
         self.parts = {part.part: part for part in parts}
 
@@ -38,6 +40,11 @@ class LockedTask:
             return None
         parts = connection.execute(QUERIES["read_parts"], values).fetchall()
         return cls(connection, row, map(part_of, parts))
+
+    @property
+    def details(self) -> Task:
+        """What must be known to do the work."""
+        return task_of(self._row)
 
     def save(self, part: Part) -> None:
         """Write a part as it is now, and what that makes of the task."""

@@ -5,7 +5,11 @@ what has been applied by then, and applies the next one; so any number of peers 
 and one that dies halfway leaves a whole number of migrations behind. A migrations framework brings
 its own command, configuration and models; this needs two of its ideas, order and checksums.
 
-Files that have been released are never changed: their checksums are in people's databases.
+Files that have been released are never changed: their checksums are in people's databases. What
+they add has defaults or may be empty, so peers of the version before go on working beside others.
+
+A peer whose role may not change tables needs none of this when there is nothing to apply: it then
+only reads which were applied.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from pipeline.errors import LedgerIncompatible
+import psycopg
+from psycopg import errors
+
+from pipeline.errors import LedgerIncompatible, LedgerUnavailable
+from pipeline.ledger.complaints import RIGHTS
 from pipeline.ledger.connections import Connection
 from pipeline.ledger.database import Database
 from pipeline.ledger.queries import QUERIES
@@ -67,14 +75,22 @@ async def bring_up_to_date(
         migrations: This version's, unless a test says otherwise.
 
     Raises:
-        LedgerIncompatible: The database was changed by a newer version, or by hand.
+        LedgerIncompatible: The database was changed by a newer version, or by hand; or it is to be
+            changed, and our role may not do so.
         LedgerUnavailable: It cannot be reached; what was applied so far stays.
     """
     known = known_migrations() if migrations is None else migrations
-    if await database.run(lambda on: len(_applied(on, known)) == len(known)):
-        return  # the usual start takes no lock
-    while await database.run(lambda on: _apply_next(on, known), timeout_s=TIMEOUT_S):
-        pass
+    missing: Sequence[Migration] = []
+    try:
+        missing = await database.run(lambda on: _missing(on, known))
+        if not missing:
+            return  # the usual start takes no lock, and needs no right to change tables
+        while await database.run(lambda on: _apply_next(on, known), timeout_s=TIMEOUT_S):
+            pass
+    except LedgerUnavailable as error:
+        if not isinstance(error.__cause__, errors.InsufficientPrivilege):
+            raise
+        raise LedgerIncompatible(_forbidden(error.__cause__, missing)) from error
 
 
 def _apply_next(connection: Connection, known: Sequence[Migration]) -> bool:
@@ -83,10 +99,10 @@ def _apply_next(connection: Connection, known: Sequence[Migration]) -> bool:
     connection.execute(QUERIES["allow_long_statements"], timeout)
     connection.execute(QUERIES["lock_migrations"])
     connection.execute(QUERIES["create_migrations_table"])
-    applied = len(_applied(connection, known))
-    if applied == len(known):
+    missing = _missing(connection, known)
+    if not missing:
         return False
-    following = known[applied]
+    following = missing[0]
     connection.execute(following.statements)
     values = {
         "number": following.number,
@@ -97,11 +113,11 @@ def _apply_next(connection: Connection, known: Sequence[Migration]) -> bool:
     return True
 
 
-def _applied(connection: Connection, known: Sequence[Migration]) -> list[int]:
-    """The numbers of what has been applied, each found to be what this version means by it."""
+def _missing(connection: Connection, known: Sequence[Migration]) -> Sequence[Migration]:
+    """What is to be applied, once all that was applied is found to be what this version means."""
     present = connection.execute(QUERIES["has_migrations_table"]).fetchone()
     if present is None or not present["present"]:
-        return []
+        return known
     rows = connection.execute(QUERIES["list_migrations"]).fetchall()
     by_number = {migration.number: migration for migration in known}
     for row in rows:
@@ -116,4 +132,20 @@ def _applied(connection: Connection, known: Sequence[Migration]) -> list[int]:
                 f"migration {row['number']} ({row['name']}) of the database is not the one of this "
                 f"version of Grapevine: it was changed after a release, or by hand"
             )
-    return [row["number"] for row in rows]
+    return known[len(rows) :]
+
+
+def _forbidden(error: psycopg.Error, missing: Sequence[Migration]) -> str:
+    """What a role is told that may not do what there is to do."""
+    if not missing:
+        return f"this peer's role cannot read the ledger ({_said(error)}): {RIGHTS}"
+    names = ", ".join(f"{each.number} ({each.name})" for each in missing)
+    return (
+        f"the database lacks migration {names}, and this peer's role may not change tables "
+        f"({_said(error)}): start one peer of this version with the owner's URL first, as "
+        "pipeline/ledger/README.md says"
+    )
+
+
+def _said(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -85,13 +85,16 @@ class Part:
             return replace(self, state=state, token=None, due_in_s=release.retry_in_s or 0.0)
         return self._failed(Action.RETRY, release, release.failure)
 
-    def expired(self, release: Release) -> Part:
+    def expired(self, release: Release, *, woken: bool = False) -> Part:
         """Its holder went silent, and `release` says how it goes on.
 
-        Nobody may be left who would wake a peer for it, so it must be announced again.
+        Args:
+            woken: Who takes it from its holder has a wake-up for it. Otherwise nobody may be left
+                who would wake a peer, so it must be announced again.
         """
         assert release.failure is not None, "an expired lease is a failure and must be counted"
-        return replace(self._failed(Action.EXPIRE, release, release.failure), announced=False)
+        failed = self._failed(Action.EXPIRE, release, release.failure)
+        return replace(failed, announced=woken)
 
     def cancelled(self) -> Part:
         """A person stops it."""

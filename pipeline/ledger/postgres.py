@@ -1,42 +1,68 @@
-"""The ledger on PostgreSQL, as the worker, people, the sweeper and the undertaker see it.
+"""The ledger on PostgreSQL, as everybody sees it who asks something of it.
 
-A thin shell: each method runs one transaction from `claims`, `desk`, `sweep` or `undertaking`. What
-those may rely on, and in which order they lock, is in README.md.
+A thin shell: each method runs one transaction from `claims`, `desk`, `sweep`, `undertaking`,
+`escalations`, `clearing` or `belonging`. What those may rely on, and in which order they
+lock, is in README.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from uuid import UUID
 
 from pipeline.events import Record, Recorder
-from pipeline.ledger import claims, desk, migrate, sweep, undertaking
+from pipeline.ledger import (
+    belonging,
+    claims,
+    clearing,
+    desk,
+    escalations,
+    migrate,
+    sweep,
+    undertaking,
+)
 from pipeline.ledger.claims import Request, Rules
-from pipeline.ledger.connections import Connection
+from pipeline.ledger.connections import Connection, describe
 from pipeline.ledger.database import Database
 from pipeline.ledger.locked_task import write_events
-from pipeline.ports import EventRow, Expired, Expiry, Release, Submission
+from pipeline.mark import Belonging
+from pipeline.notices import Notice
+from pipeline.ports import (
+    Abandoned,
+    Due,
+    EventRow,
+    Evidence,
+    Expired,
+    Expiry,
+    Release,
+    Submission,
+)
 from pipeline.standing import Death, Life, Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
+    Held,
     Holder,
+    Priority,
     Product,
     Progress,
     Settled,
-    Task,
     TaskReport,
     TaskState,
+    Unknown,
 )
 
 FINISH_TIMEOUT_S = 60.0
 """For a commit, the one transaction whose size is the task's: a day of HLS is 108,000 rows, and
 takes 3 s on two cores. The claim is renewed beside it."""
 
+BELONGING_TIMEOUT_S = 2.0
+"""For asking which store is the cluster's: whoever asks is about to use it, and can do without."""
+
 
 class PostgresLedger:
-    """Implements `ClaimLedger`, `TaskDesk`, `Sweep` and `Undertaking`.
+    """Implements every port of the ledger, from `ClaimLedger` to `Register`.
 
     Args:
         lease_s: How long a claim holds without a renewal.
@@ -61,19 +87,31 @@ class PostgresLedger:
         await migrate.bring_up_to_date(self._database)
 
     async def claim(
-        self, task_id: UUID, part: int, holder: Holder, token: UUID, record: Record
-    ) -> Claim | Busy | Settled | Suspended:
+        self,
+        task_id: UUID,
+        part: int,
+        holder: Holder,
+        token: UUID,
+        record: Record,
+        *,
+        submission: Submission | None = None,
+        unheard: Held | None = None,
+    ) -> Claim | Busy | Settled | Unknown | Suspended:
         """See `ClaimLedger`."""
-        request = Request(task_id=task_id, part=part, holder=holder, token=token, record=record)
+        request = Request(
+            task_id=task_id,
+            part=part,
+            holder=holder,
+            token=token,
+            record=record,
+            submission=submission,
+            unheard=unheard,
+        )
         return await self._database.run(lambda on: claims.claim(on, self._rules, request))
 
-    async def retrieve_details(self, claim: Claim, record: Callable[[Task], Record]) -> Task:
-        """See `ClaimLedger`. `record` is called in a thread."""
-        return await self._database.run(lambda on: claims.retrieve_details(on, claim, record))
-
-    async def advance(self, claim: Claim, record: Record) -> None:
+    async def advance(self, claim: Claim, *steps: Record) -> None:
         """See `ClaimLedger`."""
-        await self._database.run(lambda on: claims.advance(on, claim, record))
+        await self._database.run(lambda on: claims.advance(on, claim, steps))
 
     async def renew(self, claim: Claim, progress: Progress | None) -> None:
         """See `ClaimLedger`. Cut early, so that the lease outlasts a connection that is dead."""
@@ -83,17 +121,32 @@ class PostgresLedger:
         )
 
     async def finish(
-        self, claim: Claim, products: Sequence[Product], warnings: Sequence[str], record: Record
+        self,
+        claim: Claim,
+        products: Sequence[Product],
+        warnings: Sequence[str],
+        record: Record,
+        *,
+        steps: Sequence[Record] = (),
     ) -> None:
         """See `ClaimLedger`."""
         await self._database.run(
-            lambda on: claims.finish(on, claim, products, warnings, record),
+            lambda on: claims.finish(on, claim, products, warnings, record, steps=steps),
             timeout_s=FINISH_TIMEOUT_S,
         )
 
-    async def release(self, claim: Claim, release: Release, records: Sequence[Record]) -> None:
+    async def release(
+        self,
+        claim: Claim,
+        release: Release,
+        records: Sequence[Record],
+        *,
+        steps: Sequence[Record] = (),
+    ) -> None:
         """See `ClaimLedger`."""
-        await self._database.run(lambda on: claims.release(on, claim, release, records))
+        await self._database.run(
+            lambda on: claims.release(on, claim, release, records, steps=steps)
+        )
 
     async def submit(self, submission: Submission) -> None:
         """See `TaskDesk`."""
@@ -127,7 +180,11 @@ class PostgresLedger:
         )
         return await self._database.run(work)
 
-    async def retry(self, task_id: UUID, reason: str) -> Sequence[int]:
+    async def escalations(self, limit: int) -> Sequence[Notice]:
+        """See `TaskDesk`."""
+        return await self._database.run(lambda on: escalations.list_escalations(on, limit))
+
+    async def retry(self, task_id: UUID, reason: str) -> Sequence[Due]:
         """See `TaskDesk`."""
         return await self._database.run(lambda on: desk.retry(on, task_id, reason))
 
@@ -144,9 +201,16 @@ class PostgresLedger:
         """See `Sweep`."""
         return await self._database.run(lambda on: sweep.expire_leases(on, self._rules))
 
-    async def unannounced(self, older_than_s: float) -> Sequence[tuple[UUID, int]]:
+    async def unannounced(
+        self,
+        older_than_s: float,
+        forgotten_s: float,
+        quiet: Collection[Priority] = tuple(Priority),
+    ) -> Sequence[Due]:
         """See `Sweep`."""
-        return await self._database.run(lambda on: sweep.unannounced(on, older_than_s))
+        return await self._database.run(
+            lambda on: sweep.unannounced(on, older_than_s, forgotten_s, quiet)
+        )
 
     async def announced(self, task_id: UUID, part: int) -> None:
         """See `Sweep`."""
@@ -171,3 +235,47 @@ class PostgresLedger:
     async def reinstate(self, life: Life) -> None:
         """See `Undertaking`."""
         await self._database.run(lambda on: undertaking.reinstate(on, life))
+
+    async def abandoned(self, older_than_s: float) -> Sequence[Abandoned]:
+        """See `Clearing`."""
+        return await self._database.run(lambda on: clearing.abandoned(on, older_than_s))
+
+    async def cleared(self, tokens: Sequence[UUID]) -> None:
+        """See `Clearing`."""
+        await self._database.run(lambda on: clearing.cleared(on, tokens))
+
+    async def take_notices(
+        self, limit: int, for_s: float, *, pause_s: float = 0.0
+    ) -> Sequence[Notice]:
+        """See `Notices`."""
+        return await self._database.run(
+            lambda on: escalations.take_notices(on, limit, for_s, pause_s)
+        )
+
+    async def notices_told(self, ids: Sequence[int]) -> None:
+        """See `Notices`."""
+        await self._database.run(lambda on: escalations.notices_told(on, ids))
+
+    async def testify(self, peer_uid: str, task_ids: Sequence[UUID]) -> Evidence:
+        """See `Witnesses`."""
+        return await self._database.run(lambda on: clearing.testify(on, peer_uid, task_ids))
+
+    async def belonging(self) -> Belonging:
+        """See `Register`."""
+        return await self._database.run(belonging.belonging, timeout_s=BELONGING_TIMEOUT_S)
+
+    async def draw_first_mark(self, within_s: float) -> int | None:
+        """See `Register`."""
+        return await self._database.run(lambda on: belonging.draw_first_mark(on, within_s))
+
+    async def draw_mark(self) -> int:
+        """See `Register`."""
+        return await self._database.run(belonging.draw_mark)
+
+    async def confirm_mark(self, number: int, url: str) -> bool:
+        """See `Register`."""
+        return await self._database.run(lambda on: belonging.confirm_mark(on, number, url))
+
+    async def describe(self) -> str:
+        """Say in one line which database this is, as whom we use it, and how safe the line is."""
+        return await self._database.run(describe)

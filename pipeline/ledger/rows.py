@@ -19,13 +19,14 @@ from pipeline.errors import Stage
 from pipeline.events import Record
 from pipeline.ledger.parts import Part
 from pipeline.media.ladder import ladder_from_json
-from pipeline.ports import EventRow
+from pipeline.ports import Due, EventRow
 from pipeline.tasks import (
     AttemptReport,
     Failure,
     Intervention,
     OutputReport,
     PartState,
+    Priority,
     ProductKind,
     Strictness,
     Task,
@@ -60,6 +61,7 @@ def task_of(row: Row) -> Task:
         ladder=ladder_from_json(row["ladder"]),
         strictness=Strictness(row["strictness"]),
         attempts_max=row["attempts_max"],
+        priority=Priority(row["priority"]),
     )
 
 
@@ -80,6 +82,11 @@ def part_of(row: Row) -> Part:
         announced=row["announced"],
         error=from_json(row["error"], Failure),
     )
+
+
+def due_of(row: Row) -> Due:
+    """The columns of `parts` that name one which waits."""
+    return Due(task_id=row["task_id"], part=row["part"], priority=Priority(row["priority"]))
 
 
 def event_values(record: Record) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from pipeline.ledger import claims
@@ -10,7 +11,9 @@ from pipeline.ledger.claims import Rules
 from pipeline.ledger.connections import Connection
 from pipeline.ledger.locked_task import LockedTask, lock_claim
 from pipeline.ledger.queries import QUERIES
-from pipeline.ports import Expired
+from pipeline.ledger.rows import due_of
+from pipeline.ports import Due, Expired
+from pipeline.tasks import Priority
 
 BATCH = 100
 """How many expired claims one transaction ends; the next sweep finds the rest."""
@@ -18,6 +21,9 @@ BATCH = 100
 WAKE_UPS_MAX = 1000
 """How many parts one sweep announces."""
 
+OVERTAKEN_S = 60.0
+"""By how much later a part that is worked on must have been announced than one that still waits:
+the queue keeps its order, but what was put back for a moment goes to its end."""
 
 INTERVAL = 0.2
 """The part of a lease after which to sweep again: sweeps are the ledger's heartbeat too, and where
@@ -45,13 +51,27 @@ def expire_leases(connection: Connection, rules: Rules) -> Sequence[Expired]:
     return expired
 
 
-def unannounced(connection: Connection, older_than_s: float) -> Sequence[tuple[UUID, int]]:
-    """Find the parts that have been due for longer than that without anybody woken for them."""
+def unannounced(
+    connection: Connection, older_than_s: float, forgotten_s: float, quiet: Collection[Priority]
+) -> Sequence[Due]:
+    """Find the parts that have been due for longer than that without anybody woken for them.
+
+    And those of quiet priorities whose wake-up the queue has had for `forgotten_s`, which may be
+    infinite, or that others of their priority have overtaken in the line.
+    """
     values = {"older_than_s": older_than_s, "limit": WAKE_UPS_MAX}
-    rows = connection.execute(QUERIES["list_unannounced"], values)
-    return [(row["task_id"], row["part"]) for row in rows]
+    rows = connection.execute(QUERIES["list_unannounced"], values).fetchall()
+    forgotten = {
+        "forgotten_s": forgotten_s if math.isfinite(forgotten_s) else None,
+        "overtaken_s": OVERTAKEN_S,
+        "priorities": list(Priority),
+        "quiet": list(quiet),
+        "limit": WAKE_UPS_MAX - len(rows),
+    }
+    rows += connection.execute(QUERIES["list_forgotten"], forgotten).fetchall()
+    return [due_of(row) for row in rows]
 
 
 def announced(connection: Connection, task_id: UUID, part: int) -> None:
-    """Note that the queue has the part's wake-up."""
+    """Note that the queue has the part's wake-up now."""
     connection.execute(QUERIES["announce_part"], {"task_id": task_id, "part": part})

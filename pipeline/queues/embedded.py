@@ -21,7 +21,7 @@ that fails. What is delivered twice then finds its part taken, or settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,8 @@ from pipeline.ledger.database import Database
 from pipeline.ledger.queries import Queries
 from pipeline.ledger.rows import text
 from pipeline.ports import Depth
+from pipeline.priority import Turns
+from pipeline.tasks import Priority
 
 T = TypeVar("T")
 
@@ -62,6 +64,15 @@ class _Taken:
     id: int
     body: bytes
     deliveries: int
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NoneTaken:
+    """Why not: nothing is due yet, or whoever asked owns nothing any more."""
+
+    look_in_s: float
+    is_alive: bool
 
 
 class EmbeddedQueue:
@@ -76,15 +87,19 @@ class EmbeddedQueue:
         self._consumer: _Consumer | None = None
         # One receiver looks and waits at a time. The others stand behind it, so a notification
         # never wakes more of them than there are messages.
-        self._turn = trio.Lock()
+        self._receiving = trio.Lock()
+        self._turns = Turns()
         self._wait = trio.CancelScope()
         self._look_at = inf  # in trio's time
 
-    async def publish(self, body: bytes, *, delay_s: float = 0.0) -> None:
+    async def publish(
+        self, body: bytes, *, delay_s: float = 0.0, priority: Priority = Priority.NORMAL
+    ) -> None:
         """See `TaskQueue`."""
+        values = {"body": body, "delay_s": delay_s, "priority": priority.value}
 
         def work(connection: Connection) -> None:
-            connection.execute(_QUERIES["publish"], {"body": body, "delay_s": delay_s})
+            connection.execute(_QUERIES["publish"], values)
             if delay_s <= 0:
                 connection.execute(_QUERIES["notify"])
 
@@ -93,16 +108,20 @@ class EmbeddedQueue:
 
     async def receive(self) -> EmbeddedDelivery:
         """See `TaskQueue`. Any number of calls may wait at once."""
-        async with self._turn:
+        async with self._receiving:
             while True:
                 consumer = self._consumer or await self._open()
                 self._look_at = trio.current_time() + LOOK_S
                 taken = await self._take(consumer)
                 # No checkpoint between the result and `return`, so no message is ever forgotten.
                 if isinstance(taken, _Taken):
+                    self._turns.took(taken.priority)
                     return EmbeddedDelivery(self, taken)
-                self._look_in(taken)
-                await self._wait_for_news(consumer)
+                if taken.is_alive:
+                    self._look_in(taken.look_in_s)
+                    await self._wait_for_news(consumer)
+                else:
+                    self._resign(consumer.number)
 
     async def depth(self) -> Depth:
         """See `TaskQueue`."""
@@ -111,6 +130,16 @@ class EmbeddedQueue:
             row = connection.execute(_QUERIES["depth"]).fetchone()
             assert row is not None
             return Depth(**row)
+
+        return await self._run(work)
+
+    async def waiting(self) -> Collection[Priority]:
+        """See `TaskQueue`."""
+
+        def work(connection: Connection) -> Collection[Priority]:
+            values = {"priorities": list(Priority)}
+            rows = connection.execute(_QUERIES["waiting"], values).fetchall()
+            return [Priority(row["priority"]) for row in rows]
 
         return await self._run(work)
 
@@ -126,9 +155,10 @@ class EmbeddedQueue:
         self._consumer = _Consumer(number, connection)
         return self._consumer
 
-    async def _take(self, consumer: _Consumer) -> _Taken | float:
+    async def _take(self, consumer: _Consumer) -> _Taken | _NoneTaken:
         try:
-            return await self._run(partial(_take, consumer=consumer.number))
+            turns = self._turns.order()
+            return await self._run(partial(_take, consumer=consumer.number, turns=turns))
         except QueueUnavailable as error:
             if not error.definite:  # a message may bear our number, and we do not know which
                 self._resign(consumer.number)
@@ -183,6 +213,7 @@ class EmbeddedDelivery:
     def __init__(self, queue: EmbeddedQueue, taken: _Taken) -> None:
         self._queue = queue
         self._taken = taken
+        self._ended = False
 
     @property
     def body(self) -> bytes:
@@ -194,18 +225,32 @@ class EmbeddedDelivery:
         """See `Delivery`."""
         return self._taken.deliveries > 1
 
+    @property
+    def priority(self) -> Priority:
+        """See `Delivery`."""
+        return self._taken.priority
+
     async def ack(self) -> None:
         """See `Delivery`."""
-        await self._queue._end("ack", self._taken)
+        await self._end("ack")
 
     async def put_back(self, delay_s: float) -> None:
         """See `Delivery`."""
-        await self._queue._end("put_back", self._taken, notify=delay_s <= 0, delay_s=delay_s)
+        await self._end("put_back", notify=delay_s <= 0, delay_s=delay_s)
         self._queue._look_in(delay_s)
 
     async def dead_letter(self, reason: str) -> None:
         """See `Delivery`."""
-        await self._queue._end("dead_letter", self._taken, reason=text(reason))
+        await self._end("dead_letter", reason=text(reason))
+
+    async def _end(self, name: str, *, notify: bool = False, **more: object) -> None:
+        """Once: this consumer may have the message again by now, and that is another delivery."""
+        if self._ended:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._queue._end(name, self._taken, notify=notify, **more)
+        # No checkpoint between the call's effect and here.
+        self._ended = True
 
 
 def _become_consumer(connection: Connection) -> int:
@@ -215,14 +260,17 @@ def _become_consumer(connection: Connection) -> int:
     return int(row["number"])
 
 
-def _take(connection: Connection, consumer: int) -> _Taken | float:
-    """Take a message, or find out in how many seconds the next one is due."""
-    row = connection.execute(_QUERIES["take"], {"consumer": consumer}).fetchone()
+def _take(connection: Connection, consumer: int, turns: Sequence[Priority]) -> _Taken | _NoneTaken:
+    """Take a message, or find out why there is none."""
+    values = {"consumer": consumer, "turns": [priority.value for priority in turns]}
+    row = connection.execute(_QUERIES["take"], values).fetchone()
     if row is not None:
-        return _Taken(consumer=consumer, **row)
-    due = connection.execute(_QUERIES["next_due"]).fetchone()
+        priority = Priority(row.pop("priority"))
+        return _Taken(consumer=consumer, priority=priority, **row)
+    due = connection.execute(_QUERIES["next_due"], values).fetchone()
     assert due is not None
-    return inf if due["due_in_s"] is None else float(due["due_in_s"])
+    look_in_s = inf if due["due_in_s"] is None else float(due["due_in_s"])
+    return _NoneTaken(look_in_s=look_in_s, is_alive=due["is_alive"])
 
 
 @contextmanager

@@ -16,23 +16,35 @@ LISTEN queue_messages;
 
 -- publish
 -- Safe once committed.
-INSERT INTO queue_messages (body, visible_at)
-VALUES (%(body)s, clock_timestamp() + make_interval(secs => %(delay_s)s::float8));
+INSERT INTO queue_messages (body, priority, visible_at)
+VALUES (%(body)s, %(priority)s,
+        clock_timestamp() + make_interval(secs => %(delay_s)s::float8));
 
 -- notify
 -- Goes out with the commit, so whoever wakes up finds the message.
 NOTIFY queue_messages;
 
 -- take
--- The first message that is due and free, or in the hands of a consumer that is gone.
+-- The first message that is due and free, or in the hands of a consumer that is gone; of the first
+-- priority, in the order of turns, that has one.
+--
+-- LATERAL with a LIMIT in it runs as a loop over the turns, and the outer LIMIT ends the loop: an
+-- ORDER BY would run it to its end, and lock a message of each priority from everybody else.
 --
 -- `gone` reads the messages as they were when the statement began. A consumer's lock is older than
 -- its number on a message, and numbers are never given twice; so a number that stands there without
 -- a lock is gone for good, and a message that somebody alive takes meanwhile has another number.
 -- The locks are looked at only while messages are held.
+--
+-- A consumer's own session may be gone before it knows. It takes nothing then, and never back what
+-- it had itself: a message under the same number again would be ended by whoever ends the delivery
+-- that is void. That the lock can be had shows that nobody has it; it is dropped with the
+-- transaction.
 WITH gone AS MATERIALIZED (
     SELECT consumer
-    FROM (SELECT DISTINCT consumer FROM queue_messages WHERE consumer IS NOT NULL) AS holding
+    FROM (
+        SELECT DISTINCT consumer FROM queue_messages WHERE consumer <> %(consumer)s
+    ) AS holding
     WHERE NOT EXISTS (
         SELECT FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 2
@@ -40,33 +52,62 @@ WITH gone AS MATERIALIZED (
           AND classid = 1196576854 AND objid = holding.consumer::oid
     )
 ), first AS (
-    SELECT id
-    FROM queue_messages
-    WHERE dead_at IS NULL AND visible_at <= now()
-      AND (consumer IS NULL OR consumer IN (SELECT consumer FROM gone))
-    ORDER BY visible_at, id
+    SELECT head.id
+    FROM unnest(%(turns)s::text[]) AS turn (priority)
+    CROSS JOIN LATERAL (
+        SELECT id FROM (
+            SELECT id
+            FROM queue_messages
+            WHERE consumer IN (SELECT consumer FROM gone) AND priority = turn.priority
+            ORDER BY visible_at, id
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS orphan
+        UNION ALL
+        SELECT id FROM (
+            SELECT id
+            FROM queue_messages
+            WHERE dead_at IS NULL AND consumer IS NULL AND priority = turn.priority
+              AND visible_at <= now()
+            ORDER BY visible_at, id
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS free
+        LIMIT 1
+    ) AS head
+    WHERE (SELECT NOT pg_try_advisory_xact_lock_shared(1196576854, %(consumer)s))
     LIMIT 1
-    FOR UPDATE SKIP LOCKED
 )
 UPDATE queue_messages
 SET consumer = %(consumer)s, deliveries = deliveries + 1
 FROM first
 WHERE queue_messages.id = first.id
-RETURNING queue_messages.id, queue_messages.body, queue_messages.deliveries;
+RETURNING queue_messages.id, queue_messages.body, queue_messages.deliveries,
+          queue_messages.priority;
 
 -- next_due
--- When the next delayed message can be delivered, in seconds.
-SELECT extract(epoch FROM min(visible_at) - clock_timestamp())::float8 AS due_in_s
-FROM queue_messages WHERE dead_at IS NULL AND consumer IS NULL AND visible_at > now();
+-- When the next delayed message can be delivered, in seconds; and whether the consumer's session
+-- lives, as `take` finds out.
+SELECT extract(epoch FROM min(head.visible_at) - clock_timestamp())::float8 AS due_in_s,
+       NOT pg_try_advisory_xact_lock_shared(1196576854, %(consumer)s) AS is_alive
+FROM unnest(%(turns)s::text[]) AS turn (priority)
+CROSS JOIN LATERAL (
+    SELECT visible_at
+    FROM queue_messages
+    WHERE dead_at IS NULL AND consumer IS NULL AND priority = turn.priority
+      AND visible_at > now()
+    ORDER BY visible_at
+    LIMIT 1
+) AS head;
 
 -- ack
 -- Only while this consumer has it: otherwise somebody else may be at it.
 DELETE FROM queue_messages WHERE id = %(id)s AND consumer = %(consumer)s;
 
 -- put_back
--- Free for anybody, at its time.
+-- Free for anybody, at its time, as if it had just been published.
 UPDATE queue_messages
-SET consumer = NULL,
+SET consumer = NULL, deliveries = 0,
     visible_at = clock_timestamp() + make_interval(secs => %(delay_s)s::float8)
 WHERE id = %(id)s AND consumer = %(consumer)s;
 
@@ -87,3 +128,13 @@ SELECT count(*) FILTER (WHERE dead_at IS NULL AND consumer IS NULL
        coalesce((array_agg(dead_reason ORDER BY dead_at DESC) FILTER (WHERE dead_at IS NOT NULL))[1],
                 '') AS dead_reason
 FROM queue_messages;
+
+-- waiting
+-- The priorities of which a message is due and free.
+SELECT priority
+FROM unnest(%(priorities)s::text[]) AS line (priority)
+WHERE EXISTS (
+    SELECT FROM queue_messages
+    WHERE dead_at IS NULL AND consumer IS NULL AND queue_messages.priority = line.priority
+      AND visible_at <= now()
+);

@@ -7,7 +7,6 @@ threads that others wait for. What the files look like, and why no key leads out
 
 from __future__ import annotations
 
-import errno
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,30 +18,15 @@ import trio
 from pipeline.errors import BadRequest, PullFailed, PushFailed, StoreUnavailable
 from pipeline.ports import ReportCopied, StoredObject
 from pipeline.stores.copying import Copy, SourceChanged
-from pipeline.stores.keys import parse_key, parse_prefix
+from pipeline.stores.keys import MARK, is_key, parse_key, parse_prefix
+from pipeline.stores.locations import SCHEME, is_location, parse_location
+from pipeline.stores.reasons import BROKEN, PERMANENT, explain
 from pipeline.stores.tree import NoSuchObject, Tree
 
 T = TypeVar("T")
 
 DAY_S = 24 * 60 * 60.0
-
-BROKEN = frozenset({errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
-"""What a disk says that has failed or gone away: everybody's problem, not this object's."""
-
-CODES = {
-    errno.ENOENT: ("no_such_file", "the local file, or its folder, does not exist"),
-    errno.ENOSPC: ("disk_full", "the disk is full"),
-    errno.EDQUOT: ("disk_full", "the disk quota is used up"),
-    errno.EFBIG: ("file_too_large", "the file is larger than the file system or a limit allows"),
-    errno.EACCES: ("permission_denied", "permission denied"),
-    errno.EPERM: ("permission_denied", "permission denied"),
-    errno.EEXIST: ("target_exists", "the local file exists already"),
-    errno.EISDIR: ("not_a_file", "there is a folder, or something else that is not a file"),
-    errno.ENOTDIR: ("not_a_file", "a part of its path is not a folder"),
-    errno.ELOOP: ("symbolic_link", "its path holds a symbolic link, which is never followed"),
-}
-PERMANENT = frozenset({"not_a_file", "symbolic_link"})
-"""What no retry changes, because it is how the store's folders are."""
+MARK_BYTES_MAX = 4096
 
 
 class DirectoryStore:
@@ -62,9 +46,16 @@ class DirectoryStore:
         self._root = root
         self._tree = Tree(root, create=create)
         self._limiter = trio.CapacityLimiter(threads)
+        self._looking = trio.CapacityLimiter(1)
 
     async def pull(self, key: str, target: Path) -> int:
         """As the port says. The target is removed again when the call fails or is cancelled."""
+        if is_location(key):
+            there = parse_location(key)
+            raise BadRequest(
+                f"{SCHEME}{there.bucket}/{there.key} cannot be fetched: this store is a directory "
+                f"({self._root}) and speaks no S3; set store.s3.endpoint, or submit the file itself"
+            )
         segments = parse_key(key)
         with _pulling(key):
             copy = await self._run(lambda: self._tree.begin_pull(segments, target))
@@ -103,7 +94,7 @@ class DirectoryStore:
         return [
             StoredObject(key=key, size=size, url=str(self._root / key))
             for key, size in sorted(found)
-            if _is_key(key)
+            if is_key(key)
         ]
 
     async def remove(self, prefix: str) -> int:
@@ -129,6 +120,30 @@ class DirectoryStore:
         """
         with _reaching("sweep"):
             return await self._run(lambda: self._tree.sweep(older_than_s))
+
+    async def read_mark(self) -> bytes | None:
+        """Read what says whose store this is: see `pipeline.marking`.
+
+        A disk whose server is gone may hold the thread for ever. It is left behind then, and
+        nobody looks until it comes back.
+        """
+        with _reaching("read its mark"):
+            return await trio.to_thread.run_sync(
+                lambda: self._tree.read(MARK, MARK_BYTES_MAX),
+                limiter=self._looking,
+                abandon_on_cancel=True,
+            )
+
+    async def write_mark(self, content: bytes) -> None:
+        """Write it, whole or not at all."""
+        name = secrets.token_hex(16)
+        with _reaching("be marked"):
+            try:
+                await self._run(lambda: self._tree.write(content, name))
+                await self._run(lambda: self._tree.publish(name, MARK))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._run(lambda: self._tree.discard(name))
 
     async def _copy(self, copy: Copy, report: ReportCopied | None = None) -> int:
         try:
@@ -158,7 +173,7 @@ def _pulling(key: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in BROKEN:
             _raise_broken(f"read {key!r}", error, definite=True)
-        code, reason = _explain(error)
+        code, reason = explain(error)
         raise PullFailed(
             f"{key!r} cannot be fetched: {reason}", code=code, permanent=code in PERMANENT
         ) from error
@@ -175,7 +190,7 @@ def _pushing(key: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in BROKEN:
             _raise_broken(f"write {key!r}", error, definite=False)
-        code, reason = _explain(error)
+        code, reason = explain(error)
         raise PushFailed(
             f"{key!r} cannot be stored: {reason}", code=code, permanent=code in PERMANENT
         ) from error
@@ -193,16 +208,3 @@ def _raise_broken(what: str, error: OSError, *, definite: bool) -> NoReturn:
     raise StoreUnavailable(
         f"the store cannot {what}: {error.strerror}", definite=definite
     ) from error
-
-
-def _explain(error: OSError) -> tuple[str, str]:
-    return CODES.get(error.errno or 0, ("io_error", error.strerror or str(error)))
-
-
-def _is_key(key: str) -> bool:
-    """Whether a file that somebody put there by hand can be named as an object."""
-    try:
-        parse_key(key)
-    except BadRequest:
-        return False
-    return True

@@ -27,6 +27,16 @@ SEGMENTS_MAX = 64
 RESERVED = ".incoming"
 """As a first segment: where a directory store keeps what is not complete yet."""
 
+OWN = ".grapevine"
+"""As a first segment: what the cluster keeps beside its objects."""
+
+MARK = (OWN, "cluster")
+"""Where every store has its mark: see `pipeline.mark`."""
+
+FOLDERS = ("sources", "tasks")
+"""The first segments of all keys that a cluster makes for itself. Whatever else a store holds is
+other people's, who may share it with us."""
+
 FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Control characters, halves of surrogate pairs, and the separators of lines and paragraphs."""
 
@@ -54,6 +64,11 @@ def parse_prefix(prefix: str) -> tuple[str, ...]:
     return parse_key(prefix.removesuffix("/")) if prefix else ()
 
 
+def is_key(key: str) -> bool:
+    """Whether what somebody else has put into a store can be named as an object."""
+    return not any(_objections(key))
+
+
 def _objections(key: str) -> Iterator[str]:
     segments = key.split("/")
     if not key:
@@ -66,8 +81,8 @@ def _objections(key: str) -> Iterator[str]:
         yield "it has a control character, a line separator, or is not valid Unicode"
     if any(segment in ("", ".", "..") for segment in segments):
         yield "a segment is empty, '.' or '..'"
-    if segments[0].casefold() == RESERVED:
-        yield f"{RESERVED!r} is the store's own"
+    if segments[0].casefold() in (RESERVED, OWN):
+        yield f"{segments[0].casefold()!r} is the store's own"
     if len(segments) > SEGMENTS_MAX:
         yield f"it has more than {SEGMENTS_MAX} segments"
     if len(key.encode()) > KEY_BYTES_MAX:

@@ -88,6 +88,23 @@ class Tree:
                 raise
         return True
 
+    def write(self, content: bytes, name: str) -> None:
+        """Make a small file in `.incoming`, under that name."""
+        with self._incoming() as incoming:
+            descriptor = os.open(name, NEW, 0o666, dir_fd=incoming)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+    def read(self, segments: Sequence[str], size_max: int) -> bytes | None:
+        """Read a small file, as far as that; None when there is none."""
+        try:
+            with self._folder(segments[:-1]) as folder:
+                descriptor = _open_file(segments[-1], READ | os.O_NOFOLLOW, folder)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(size_max)
+
     def publish(self, name: str, segments: Sequence[str]) -> None:
         """Bring a file of `.incoming` to the disk and rename it to be the object."""
         with self._incoming() as incoming:

@@ -2,79 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from pipeline.errors import BadRequest, ClaimLost, NoSuchTask, NotAllowed, Stage
-from pipeline.events import Record, Recordable, TaskDetailsRetrieved, VideoFilePulled
+from pipeline.events import VideoFilePulled
 from pipeline.ledger.postgres import PostgresLedger
-from pipeline.ports import Release, Submission
+from pipeline.ports import Due, Release
 from pipeline.tasks import (
     Busy,
     Claim,
     Failure,
-    Holder,
+    Priority,
     Product,
     ProductKind,
+    Progress,
     Strictness,
     TaskState,
 )
+from tests.ledger_rig import Look, MakePeer, MakeSubmission
 
 FAILURE = Failure(stage=Stage.PULL, code="test", message="It did not work.", log_tail="no such")
 ESCALATE = Release(failure=FAILURE, retry_in_s=None)
+NEVER_S = math.inf
 PRODUCT = Product(kind=ProductKind.POSTER, name="poster.jpg", size=1)
-
-
-class Peer(Protocol):
-    """What `make_peer` makes."""
-
-    holder: Holder
-
-    def record(self, event: Recordable) -> Record: ...
-    def received(self, task_id: UUID) -> Record: ...
-    def finished(self, task_id: UUID) -> Record: ...
-    async def take(self, ledger: PostgresLedger, task_id: UUID) -> Claim: ...
-
-
-MakePeer = Callable[[str], Peer]
-MakeSubmission = Callable[[], Submission]
 
 
 async def test_a_submission_is_kept_whole(
     ledger: PostgresLedger, make_submission: MakeSubmission, make_peer: MakePeer
 ) -> None:
     """What was submitted is what the worker gets and people see; a repeat changes nothing."""
-    submission = replace(make_submission(), strictness=Strictness.LENIENT, attempts_max=7)
+    submission = replace(
+        make_submission(), strictness=Strictness.LENIENT, attempts_max=7, priority=Priority.LOW
+    )
     await ledger.submit(submission)
     await ledger.submit(replace(submission, title="another"))
     peer = make_peer("ada")
     claim = await peer.take(ledger, submission.task_id)
+    task = claim.task
 
-    task = await ledger.retrieve_details(
-        claim,
-        lambda task: peer.record(
-            TaskDetailsRetrieved(task_id=task.id, source=task.source, ladder=task.ladder.name)
-        ),
-    )
-
+    assert task is not None
     assert (task.id, task.source, task.title) == (
         submission.task_id,
         submission.source,
         submission.title,
     )
-    assert (task.ladder, task.strictness, task.attempts_max) == (
+    assert (task.ladder, task.strictness, task.attempts_max, task.priority) == (
         submission.ladder,
         Strictness.LENIENT,
         7,
+        Priority.LOW,
     )
     assert claim.attempts_max == 7
     (report,) = await ledger.list_tasks(None, 10)
     assert (report.ladder, report.state) == (submission.ladder.name, TaskState.RUNNING)
+    assert report.priority is Priority.LOW
 
 
 async def test_a_key_that_cannot_be_stored_is_refused(
@@ -128,7 +115,7 @@ async def test_retry_starts_afresh_and_keeps_the_cause(
     peer = make_peer("ada")
     await ledger.release(await peer.take(ledger, task_id), ESCALATE, [])
 
-    assert await ledger.retry(task_id, "the store is back") == [0]
+    assert await ledger.retry(task_id, "the store is back") == [Due(task_id=task_id, part=0)]
 
     report = await ledger.show_task(str(task_id))
     assert (report.state, report.failures, report.error) == (TaskState.QUEUED, {}, None)
@@ -173,7 +160,7 @@ async def test_cancel_takes_the_claim_away(
     report = await ledger.show_task(str(task_id))
     assert (report.state, report.holder) == (TaskState.CANCELLED, None)
     assert [each.action for each in report.interventions] == ["cancel"]
-    assert await ledger.retry(task_id, "it was the right one") == [0]
+    assert await ledger.retry(task_id, "it was the right one") == [Due(task_id=task_id, part=0)]
 
 
 async def test_events_are_filtered_and_followed(
@@ -207,14 +194,123 @@ async def test_a_lost_wake_up_is_found_once(
     ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer
 ) -> None:
     """A due part that nobody was woken for is found until it is announced, or claimed."""
-    assert await ledger.unannounced(3600.0) == []
-    assert await ledger.unannounced(0.0) == [(task_id, 0)]
-    assert await ledger.unannounced(0.0) == [(task_id, 0)]
+    assert await ledger.unannounced(3600.0, NEVER_S) == []
+    assert await ledger.unannounced(0.0, NEVER_S) == [Due(task_id=task_id, part=0)]
+    assert await ledger.unannounced(0.0, NEVER_S) == [Due(task_id=task_id, part=0)]
     await ledger.announced(task_id, 0)
-    assert await ledger.unannounced(0.0) == []
+    assert await ledger.unannounced(0.0, NEVER_S) == []
 
     await make_peer("ada").take(ledger, task_id)
-    assert await ledger.unannounced(0.0) == []
+    assert await ledger.unannounced(0.0, NEVER_S) == []
+
+
+async def test_a_wake_up_that_the_queue_lost_is_found(
+    ledger: PostgresLedger, make_submission: MakeSubmission, look: Look
+) -> None:
+    """One that was announced, and due, for long enough is found again; once in as long."""
+    submission = replace(make_submission(), priority=Priority.HIGH)
+    task_id = submission.task_id
+    await ledger.submit(submission)
+    await ledger.announced(task_id, 0)
+    assert await ledger.unannounced(0.0, 3600.0) == []
+    forgotten = Due(task_id=task_id, part=0, priority=Priority.HIGH)
+    assert await ledger.unannounced(3600.0, 0.0) == [forgotten]
+
+    look("UPDATE parts SET announced_at = clock_timestamp() - interval '2 hours'")
+    assert await ledger.unannounced(0.0, 3600.0) == []  # announced long ago, and due just now
+    look("UPDATE parts SET not_before = clock_timestamp() - interval '2 hours'")
+    assert await ledger.unannounced(0.0, NEVER_S) == []
+    assert await ledger.unannounced(0.0, 3600.0) == [forgotten]
+    lines = [Priority.NORMAL, Priority.LOW]
+    assert await ledger.unannounced(0.0, 3600.0, lines) == []  # it may wait for its turn
+    assert await ledger.unannounced(0.0, 3600.0, [Priority.HIGH]) == [forgotten]
+    await ledger.announced(task_id, 0)
+    assert await ledger.unannounced(0.0, 3600.0) == []
+
+
+async def test_who_was_overtaken_in_the_line_is_found(
+    ledger: PostgresLedger, make_submission: MakeSubmission, make_peer: MakePeer, look: Look
+) -> None:
+    """The queue keeps the order of each priority, so a part that was announced long before one that
+    is worked on has no wake-up any more, however many others wait. Not what was announced, or
+    became due, shortly before it; nor another priority, which has a line of its own."""
+    lost, shortly, just_due, low, later = [make_submission() for _ in range(5)]
+    low = replace(low, priority=Priority.LOW)
+    submitted_min_ago = ((lost, 120), (shortly, 10), (just_due, 120), (low, 120), (later, 10))
+    for each, minutes in submitted_min_ago:
+        await ledger.submit(each)
+        await ledger.announced(each.task_id, 0)
+        at = f"clock_timestamp() - interval '{minutes} min'"
+        due_at = "clock_timestamp()" if each is just_due else at
+        look(
+            f"UPDATE parts SET announced_at = {at}, not_before = {due_at}"
+            f" WHERE task_id = '{each.task_id}'"
+        )
+    assert await ledger.unannounced(3600.0, NEVER_S) == [], "nobody says how far the line has come"
+
+    claim = await make_peer("ada").take(ledger, later.task_id)
+
+    assert await ledger.unannounced(3600.0, NEVER_S) == [Due(task_id=lost.task_id, part=0)]
+    await ledger.announced(lost.task_id, 0)
+    assert await ledger.unannounced(3600.0, NEVER_S) == []
+    await ledger.release(claim, ESCALATE, [])
+    look("UPDATE parts SET announced_at = clock_timestamp() - interval '2 h'")
+    assert await ledger.unannounced(3600.0, NEVER_S) == [], "nothing is worked on"
+
+
+async def test_a_task_that_waits_knows_its_place(
+    ledger: PostgresLedger, make_submission: MakeSubmission, make_peer: MakePeer, look: Look
+) -> None:
+    """Alone and in a list; not before its retry is due, nor when it is taken, done or stopped."""
+    names = ["high", "low", "normal", "normal", "high"]
+    submissions = [replace(make_submission(), priority=Priority(name)) for name in names]
+    for submission in submissions:
+        await ledger.submit(submission)
+    ids = [submission.task_id for submission in submissions]
+
+    async def places() -> list[int | None]:
+        listed = {report.id: report.place for report in await ledger.list_tasks(None, 10)}
+        for task_id, place in listed.items():
+            assert (await ledger.show_task(str(task_id))).place == place
+        return [listed[task_id] for task_id in ids]
+
+    assert await places() == [1, 5, 3, 4, 2]
+    peer = make_peer("ada")
+    await ledger.finish(await peer.take(ledger, ids[0]), [PRODUCT], [], peer.finished(ids[0]))
+    await peer.take(ledger, ids[4])
+    later = Release(failure=FAILURE, retry_in_s=3600.0)
+    await ledger.release(await peer.take(ledger, ids[2]), later, [])
+    assert await places() == [None, 2, None, 1, None]
+    await ledger.cancel(ids[3], "enough")
+    assert await places() == [None, 1, None, None, None]
+
+
+async def test_when_it_may_be_done(
+    ledger: PostgresLedger, make_submission: MakeSubmission, make_peer: MakePeer, look: Look
+) -> None:
+    """From what was done in the last hour and who works now; a holder says so itself."""
+    submissions = [make_submission() for _ in range(3)]
+    for submission in submissions:
+        await ledger.submit(submission)
+    done, running, waiting = (submission.task_id for submission in submissions)
+
+    async def eta_s(task_id: UUID) -> float | None:
+        return (await ledger.show_task(str(task_id))).eta_s
+
+    assert await eta_s(waiting) is None
+    peer = make_peer("ada")
+    claim = await peer.take(ledger, running)
+    assert await eta_s(running) is None
+    await ledger.renew(claim, Progress(step="transcode", fraction=0.5, eta_s=40.0))
+    assert await eta_s(running) == 40.0
+    look("UPDATE claims SET claimed_at = clock_timestamp() - interval '40 s'")
+    assert await eta_s(done) == pytest.approx(160.0, abs=5.0)  # the first of a line behind one slot
+    await ledger.finish(await peer.take(ledger, done), [PRODUCT], [], peer.finished(done))
+    look(f"UPDATE claims SET claimed_at = ended_at - interval '10 s' WHERE task_id = '{done}'")
+    assert await eta_s(waiting) == pytest.approx(20.0)
+    look(f"UPDATE claims SET ended_at = ended_at - interval '2 hours' WHERE task_id = '{done}'")
+    assert await eta_s(waiting) == pytest.approx(160.0, abs=5.0)
+    assert await eta_s(done) is None
 
 
 async def test_who_must_be_woken_again(
@@ -228,13 +324,13 @@ async def test_who_must_be_woken_again(
     await make_peer("dead").take(ledger, task_id)
     let_leases_run_out()
     await ledger.expire_leases()
-    assert await ledger.unannounced(0.0) == [(task_id, 0)]
+    assert await ledger.unannounced(0.0, NEVER_S) == [Due(task_id=task_id, part=0)]
 
     await ledger.announced(task_id, 0)
     await ledger.cancel(task_id, "wait")
-    assert await ledger.unannounced(0.0) == []
+    assert await ledger.unannounced(0.0, NEVER_S) == []
     await ledger.retry(task_id, "go")
-    assert await ledger.unannounced(0.0) == [(task_id, 0)]
+    assert await ledger.unannounced(0.0, NEVER_S) == [Due(task_id=task_id, part=0)]
 
 
 async def test_a_stopped_task_stops_all_its_parts(
@@ -249,10 +345,12 @@ async def test_a_stopped_task_stops_all_its_parts(
     refused = await ledger.claim(task_id, 1, peer.holder, uuid4(), peer.received(task_id))
     assert not isinstance(refused, Claim | Busy)
     assert refused.why == "its task is escalated"
-    assert await ledger.unannounced(0.0) == []
+    assert await ledger.unannounced(0.0, NEVER_S) == []
 
-    assert await ledger.retry(task_id, "go") == [0, 1]
-    assert sorted(await ledger.unannounced(0.0)) == [(task_id, 0), (task_id, 1)]
+    both = [Due(task_id=task_id, part=part) for part in (0, 1)]
+    assert await ledger.retry(task_id, "go") == both
+    found = await ledger.unannounced(0.0, NEVER_S)
+    assert sorted(found, key=lambda due: due.part) == both
     claims = [
         await ledger.claim(task_id, part, peer.holder, uuid4(), peer.received(task_id))
         for part in (0, 1)
@@ -277,4 +375,5 @@ async def test_retry_names_the_parts_that_wait(
     assert isinstance(claim, Claim)
     await ledger.release(claim, ESCALATE, [])
 
-    assert await ledger.retry(task_id, "go") == [1, 2]
+    waiting = await ledger.retry(task_id, "go")
+    assert waiting == [Due(task_id=task_id, part=part) for part in (1, 2)]

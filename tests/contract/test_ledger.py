@@ -5,23 +5,21 @@ Here one call comes after the other; test_ledger_races.py has those that meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from pipeline.errors import ClaimLost, Stage
 from pipeline.events import (
     ContainerErrorEscalation,
     ContainerErrorRetry,
     Record,
-    Recordable,
     TaskDetailsRetrieved,
     VideoFilePulled,
+    WorkloadProcessingStarted,
 )
 from pipeline.ledger.claims import Rules
 from pipeline.ledger.database import Database
@@ -31,13 +29,14 @@ from pipeline.tasks import (
     Busy,
     Claim,
     Failure,
-    Holder,
     Product,
     ProductKind,
     Progress,
     Settled,
     TaskState,
+    Unknown,
 )
+from tests.ledger_rig import Look, MakePeer, Peer
 
 PRODUCT = Product(
     kind=ProductKind.RENDITION, name="720p.mp4", rendition="720p", size=7, media={"width": 1280}
@@ -47,28 +46,6 @@ RETRY_NOW = Release(failure=FAILURE, retry_in_s=0.0)
 RETRY_LATER = Release(failure=FAILURE, retry_in_s=3600.0)
 ESCALATE = Release(failure=FAILURE, retry_in_s=None)
 HAND_BACK = Release(failure=None, retry_in_s=0.0)
-
-
-class Peer(Protocol):
-    """What `make_peer` makes."""
-
-    holder: Holder
-
-    def record(self, event: Recordable) -> Record: ...
-    def received(self, task_id: UUID) -> Record: ...
-    def finished(self, task_id: UUID) -> Record: ...
-    async def take(self, ledger: PostgresLedger, task_id: UUID) -> Claim: ...
-
-
-MakePeer = Callable[[str], Peer]
-Look = Callable[[str], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def look(ledger_url: str) -> Iterator[Look]:
-    """Read the database past the ledger, as a person with psql does."""
-    with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
-        yield lambda query: connection.execute(query.encode()).fetchall()
 
 
 def pulled(peer: Peer, task_id: UUID) -> Record:
@@ -119,13 +96,13 @@ async def test_stale_commit(
     await other.take(ledger, task_id)
     before = await ledger.show_task(str(task_id))
 
-    for call in (
+    calls: Sequence[Callable[[], Awaitable[None]]] = (
         lambda: ledger.finish(stale, [PRODUCT], [], frozen.finished(task_id)),
         lambda: ledger.release(stale, ESCALATE, []),
         lambda: ledger.renew(stale, None),
         lambda: ledger.advance(stale, pulled(frozen, task_id)),
-        lambda: ledger.retrieve_details(stale, lambda _: pulled(frozen, task_id)),
-    ):
+    )
+    for call in calls:
         with pytest.raises(ClaimLost, match="the lease ran out and peer other took the part over"):
             await call()
 
@@ -183,6 +160,40 @@ async def test_double_commit(ledger: PostgresLedger, task_id: UUID, make_peer: M
     assert await ledger.show_task(str(task_id)) == first
     assert [output.key for output in first.outputs] == [f"{claim.prefix}/720p.mp4"]
     assert first.warnings == ("as is",)
+
+
+@pytest.mark.parametrize("ends", ["finish", "release"])
+async def test_steps_that_come_with_the_end(
+    ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer, look: Look, ends: str
+) -> None:
+    """They are told in their order before it, each once, and all or none: repeated together with
+    the end, or written before it, they change nothing."""
+    peer = make_peer("ada")
+    claim = await peer.take(ledger, task_id)
+    details = TaskDetailsRetrieved(task_id=task_id, source="clip", ladder="web")
+    steps = [
+        peer.record(details),
+        pulled(peer, task_id),
+        peer.record(WorkloadProcessingStarted(task_id=task_id)),
+    ]
+    end = peer.finished(task_id)
+    await ledger.advance(claim, steps[0])
+    bad = replace(PRODUCT, size=-1)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await ledger.finish(claim, [bad], [], end, steps=steps)
+    assert look("SELECT step FROM claims") == [{"step": "details_retrieved"}]
+
+    for _ in range(2):
+        if ends == "finish":
+            await ledger.finish(claim, [PRODUCT], [], end, steps=steps)
+        else:
+            await ledger.release(claim, RETRY_NOW, [end], steps=steps)
+
+    told = look("SELECT type, at FROM events ORDER BY id")
+    assert [row["type"] for row in told[1:]] == [each.event.kind for each in (*steps, end)]
+    assert [row["at"] for row in told[1:]] == [each.stamp.at for each in (*steps, end)]
+    step = "finished" if ends == "finish" else "processing"
+    assert look("SELECT step FROM claims") == [{"step": step}]
 
 
 async def test_commit_after_giving_up(
@@ -249,17 +260,17 @@ async def test_repeated_event(ledger: PostgresLedger, task_id: UUID, make_peer: 
 
 async def test_repeated_details(ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer) -> None:
     """Details that are read again, also with a new stamp, are told of once."""
-    peer = make_peer("ada")
-    claim = await peer.take(ledger, task_id)
+    peer, token = make_peer("ada"), uuid4()
+    record = peer.received(task_id)
 
     for _ in range(2):
-        task = await ledger.retrieve_details(
-            claim,
-            lambda task: peer.record(
-                TaskDetailsRetrieved(task_id=task.id, source=task.source, ladder=task.ladder.name)
-            ),
-        )
+        claim = await ledger.claim(task_id, 0, peer.holder, token, record)
+        assert isinstance(claim, Claim)
+        assert claim.task is not None
+        task = claim.task
         assert task.id == task_id
+        details = TaskDetailsRetrieved(task_id=task.id, source=task.source, ladder=task.ladder.name)
+        await ledger.advance(claim, peer.record(details))
 
     found = await ledger.list_events(task_id=task_id, type=None, after_id=0, limit=10)
     assert [event.type for event in found] == ["TaskReceived", "TaskDetailsRetrieved"]
@@ -392,8 +403,8 @@ async def test_the_container_is_remembered(
 async def test_a_part_that_does_not_exist(
     ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer
 ) -> None:
-    """A wake-up for an unknown task or part is settled: nobody will ever need it."""
+    """A wake-up for an unknown task or part is not settled: its row may be about to come."""
     peer = make_peer("ada")
     for which, part in ((uuid4(), 0), (task_id, 7)):
         answer = await ledger.claim(which, part, peer.holder, uuid4(), peer.received(which))
-        assert isinstance(answer, Settled)
+        assert isinstance(answer, Unknown)

@@ -6,9 +6,9 @@ the other one waits for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -19,13 +19,11 @@ from psycopg.rows import dict_row
 from pipeline.errors import ClaimLost, PipelineError, Stage
 from pipeline.events import (
     Record,
-    Recordable,
     VideoFilePulled,
 )
 from pipeline.ledger import claims, desk
 from pipeline.ledger.claims import Request, Rules
 from pipeline.ledger.connections import Connection
-from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.locked_task import write_events
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ports import Submission
@@ -33,42 +31,19 @@ from pipeline.standing import Suspended
 from pipeline.tasks import (
     Busy,
     Claim,
-    Holder,
     Product,
     ProductKind,
     Settled,
     TaskState,
+    Unknown,
 )
+from tests.ledger_rig import MakePeer, Peer
 
 T = TypeVar("T")
 
 PRODUCT = Product(
     kind=ProductKind.RENDITION, name="720p.mp4", rendition="720p", size=7, media={"width": 1280}
 )
-
-
-class Peer(Protocol):
-    """What `make_peer` makes."""
-
-    holder: Holder
-
-    def record(self, event: Recordable) -> Record: ...
-    def received(self, task_id: UUID) -> Record: ...
-    def finished(self, task_id: UUID) -> Record: ...
-    async def take(self, ledger: PostgresLedger, task_id: UUID) -> Claim: ...
-
-
-MakePeer = Callable[[str], Peer]
-
-
-@pytest.fixture
-async def another_ledger(
-    ledger_url: str, make_ledger: Callable[[Database], PostgresLedger]
-) -> AsyncIterator[PostgresLedger]:
-    """The same ledger, as another peer reaches it."""
-    database = Database(DatabaseConfig(conninfo=ledger_url))
-    yield make_ledger(database)
-    await database.aclose()
 
 
 @dataclass(slots=True)
@@ -130,7 +105,7 @@ async def test_double_claim(
     ledger: PostgresLedger, another_ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer
 ) -> None:
     """Of twenty peers that claim one part at once over two pools, exactly one gets it."""
-    answers: list[Claim | Busy | Settled | Suspended] = []
+    answers: list[Claim | Busy | Settled | Unknown | Suspended] = []
 
     async def claim(on: PostgresLedger, peer: Peer) -> None:
         record = peer.received(task_id)
@@ -173,6 +148,81 @@ async def test_double_claim_of_an_expired_lease(
     report = await ledger.show_task(str(task_id))
     assert report.failures == {Stage.CRASH: 1}
     assert [attempt.outcome for attempt in report.attempts] == ["expired", None]
+
+
+async def test_double_take_over_of_an_unheard_holder(
+    ledger: PostgresLedger,
+    another_ledger: PostgresLedger,
+    task_id: UUID,
+    make_peer: MakePeer,
+) -> None:
+    """Of many that had no answer from one holder, one ends its claim and takes the part."""
+    await make_peer("unheard").take(ledger, task_id)
+    unheard = await make_peer("asker").find_held(ledger, task_id)
+    answers: list[object] = []
+
+    async def claim(on: PostgresLedger, peer: Peer) -> None:
+        record = peer.received(task_id)
+        answers.append(await on.claim(task_id, 0, peer.holder, uuid4(), record, unheard=unheard))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            on = ledger if number % 2 else another_ledger
+            nursery.start_soon(claim, on, make_peer(f"peer {number}"))
+
+    assert sum(isinstance(answer, Claim) for answer in answers) == 1
+    report = await ledger.show_task(str(task_id))
+    assert report.failures == {Stage.CRASH: 1}
+    assert [attempt.outcome for attempt in report.attempts] == ["expired", None]
+
+
+async def take_over_during(
+    write: Callable[[Connection], None],
+    ledger: PostgresLedger,
+    task_id: UUID,
+    taker: Peer,
+    transaction: OpenTransaction,
+) -> object:
+    """What is told to one who takes a part over while its holder's write is not committed yet."""
+    held, record = await taker.find_held(ledger, task_id), taker.received(task_id)
+    with transaction.connection.transaction():
+        write(transaction.connection)
+        take_over = await transaction.meanwhile(
+            lambda: ledger.claim(task_id, 0, taker.holder, uuid4(), record, unheard=held)
+        )
+    return await take_over()
+
+
+async def test_lost_update_between_finish_and_take_over(
+    ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer, transaction: OpenTransaction
+) -> None:
+    """A holder that is not heard, but is committing just then, wins: its outputs count."""
+    ada = make_peer("ada")
+    claim = await ada.take(ledger, task_id)
+
+    def finish(connection: Connection) -> None:
+        claims.finish(connection, claim, [PRODUCT], [], ada.finished(task_id))
+
+    answer = await take_over_during(finish, ledger, task_id, make_peer("bob"), transaction)
+
+    assert isinstance(answer, Settled)
+    report = await ledger.show_task(str(task_id))
+    assert (report.state, report.failures) == (TaskState.DONE, {})
+
+
+async def test_lost_update_between_renewal_and_take_over(
+    ledger: PostgresLedger, task_id: UUID, make_peer: MakePeer, transaction: OpenTransaction
+) -> None:
+    """A renewal that is under way when its holder is taken for gone wins: the claim stays."""
+    claim = await make_peer("ada").take(ledger, task_id)
+
+    def renew(connection: Connection) -> None:
+        claims.renew(connection, transaction.rules, claim, None)
+
+    answer = await take_over_during(renew, ledger, task_id, make_peer("bob"), transaction)
+
+    assert isinstance(answer, Busy)
+    await ledger.renew(claim, None)
 
 
 async def test_lost_update_between_renewal_and_expiry(

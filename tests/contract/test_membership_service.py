@@ -349,6 +349,22 @@ async def test_an_order_is_heard_or_not() -> None:
         assert orders == [changes.OrderReceived(verb=Verb.DRAIN, by=giver.uid)]
 
 
+async def test_a_doubted_peer_is_asked() -> None:
+    """Who lives answers at once; who was killed does not, and is known for gone long before the
+    cluster agrees on its death; a former start of a peer is over."""
+    async with town() as here:
+        asker, living, gone = await here.of(3)
+        await gone.kill()
+
+        async def answers(peer: Peer, epoch: int) -> bool:
+            return await asker.service.answers(peer.uid, epoch)
+
+        with trio.fail_after(WITHIN_S):
+            assert await answers(living, living.service.own.epoch) is True
+            assert await answers(gone, 1) is False
+            assert await answers(living, living.service.own.epoch - 1) is False
+
+
 async def test_loads_and_bodies_reach_the_others() -> None:
     """What a peer says of itself shows in the others' views."""
     async with town() as here:

@@ -1,7 +1,6 @@
-"""What every queue promises. One suite over all of them: another queue is one more factory.
+"""What every queue promises. One suite over all of them: another queue is one more place.
 
-A factory connects one consumer, as a peer of its own would be; and `consumer_program` is Python
-that takes one message in another process, says so, and holds it.
+What only one of the queues has to promise is in `test_queue_embedded.py` and `test_rabbitmq*.py`.
 """
 
 from __future__ import annotations
@@ -10,92 +9,51 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
-import psycopg
 import pytest
 import trio
 
-from pipeline.errors import LedgerUnavailable, QueueUnavailable
-from pipeline.ledger.database import Database, DatabaseConfig
-from pipeline.ports import Delivery, Depth, TaskQueue
-from pipeline.queues.embedded import LOOK_S, EmbeddedQueue
+from pipeline.priority import Turns
+from pipeline.queues.embedded import LOOK_S
+from pipeline.tasks import Priority
+from tests.contract.queue_places import (
+    Consumer,
+    Place,
+    embedded_place,
+    end,
+    holds,
+    insist,
+    nothing_comes,
+    rabbit_place,
+    use,
+    within,
+)
 
 
-class Consumer(TaskQueue, Protocol):
-    """A queue, and how a peer that stops leaves it."""
-
-    async def aclose(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Place:
-    """One queue somewhere, to which consumers connect."""
-
-    connect: Callable[[], Consumer]
-    consumer_program: str
-    cut: Callable[[], None]
-    """End the connections of all consumers, as a restart of the server does."""
+@pytest.fixture(params=["embedded", "rabbitmq"])
+def kind(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[Place]:
+    """Each kind of queue. Only what this one needs is started, and outside of trio."""
+    if request.param == "embedded":
+        return embedded_place(request.getfixturevalue("ledger_url"))
+    rabbit = request.getfixturevalue("rabbit")
+    return rabbit_place(rabbit, request.getfixturevalue("rabbit_config"))
 
 
-EMBEDDED_CONSUMER = """
-import trio
-from pipeline.ledger.database import Database, DatabaseConfig
-from pipeline.queues.embedded import EmbeddedQueue
-
-async def main():
-    queue = EmbeddedQueue(Database(DatabaseConfig(conninfo={conninfo!r})))
-    delivery = await queue.receive()
-    print("have", delivery.body.decode(), flush=True)
-    await trio.sleep_forever()
-
-trio.run(main)
-"""
-
-
-@pytest.fixture(params=["embedded"])
-async def place(request: pytest.FixtureRequest, ledger_url: str) -> AsyncIterator[Place]:
+@pytest.fixture
+async def place(kind: AbstractAsyncContextManager[Place]) -> AsyncIterator[Place]:
     """A queue of each kind."""
-    assert request.param == "embedded"
-    consumers: list[EmbeddedQueue] = []
-    databases: list[Database] = []
-
-    def connect() -> EmbeddedQueue:
-        databases.append(Database(DatabaseConfig(conninfo=ledger_url)))
-        consumers.append(EmbeddedQueue(databases[-1]))
-        return consumers[-1]
-
-    def cut() -> None:
-        with psycopg.connect(ledger_url) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-    yield Place(connect, EMBEDDED_CONSUMER.format(conninfo=ledger_url), cut)
-    for consumer in consumers:
-        await consumer.aclose()
-    for database in databases:
-        await database.aclose()
+    async with kind as place:
+        yield place
 
 
 @pytest.fixture
 def queue(place: Place) -> Consumer:
     """A consumer, where one is enough."""
     return place.connect()
-
-
-async def within(seconds: float, call: Callable[[], Awaitable[Delivery]]) -> Delivery:
-    with trio.fail_after(seconds):
-        return await call()
-
-
-async def nothing_comes(queue: Consumer, for_s: float = 0.15) -> None:
-    with trio.move_on_after(for_s) as scope:
-        await queue.receive()
-    assert scope.cancelled_caught
 
 
 async def test_first_in_first_out(queue: Consumer) -> None:
@@ -112,6 +70,8 @@ async def test_a_waiting_receiver_is_woken(place: Place) -> None:
     """A message that is published to an idle consumer arrives at once, not at its next look."""
     waiting, publishing = place.connect(), place.connect()
     got = []
+    await use(waiting)
+    await use(publishing)
 
     async def receive() -> None:
         delivery = await waiting.receive()
@@ -139,7 +99,7 @@ async def test_several_receivers_share_a_consumer(queue: Consumer) -> None:
         for number in range(8):
             await queue.publish(b"%d" % number)
     assert sorted(got) == [b"%d" % number for number in range(8)]
-    assert await queue.depth() == Depth(ready=0, unacknowledged=8, delayed=0, dead=0)
+    await holds(queue, unacknowledged=8)
 
 
 async def test_each_message_has_one_holder(place: Place) -> None:
@@ -164,15 +124,15 @@ async def test_ack_removes(queue: Consumer) -> None:
     """For good, and once is enough."""
     await queue.publish(b"x")
     delivery = await within(2, queue.receive)
-    assert await queue.depth() == Depth(ready=0, unacknowledged=1, delayed=0, dead=0)
+    await holds(queue, unacknowledged=1)
     await delivery.ack()
     await delivery.ack()
-    assert await queue.depth() == Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
+    await holds(queue)
     await nothing_comes(queue)
 
 
 async def test_put_back_at_once(place: Place) -> None:
-    """It comes to another consumer that waits, as something that was delivered before."""
+    """It comes to another consumer that waits, and nobody is said to have died with it."""
     first, second = place.connect(), place.connect()
     await first.publish(b"x")
     delivery = await within(2, first.receive)
@@ -185,13 +145,14 @@ async def test_put_back_at_once(place: Place) -> None:
         nursery.start_soon(receive)
         await trio.sleep(0.05)
         await delivery.put_back(0.0)
-    assert (got[0].body, got[0].redelivered) == (b"x", True)
+    assert (got[0].body, got[0].redelivered) == (b"x", False)
 
 
 @pytest.mark.parametrize("how", ["publish", "put_back"])
-async def test_a_delay_is_kept_exactly(queue: Consumer, how: str) -> None:
+async def test_a_delay_is_kept_exactly(place: Place, how: str) -> None:
     """A delayed message comes at its time: not before, and not only at the next look."""
-    delay_s = 0.3
+    queue, delay_s = place.connect(), 0.3
+    await use(queue)
     if how == "put_back":
         await queue.publish(b"x")
         delivery = await within(2, queue.receive)
@@ -202,11 +163,13 @@ async def test_a_delay_is_kept_exactly(queue: Consumer, how: str) -> None:
         await queue.publish(b"x", delay_s=delay_s)
     assert (await queue.depth()).delayed == 1
     await within(2, queue.receive)
-    assert delay_s <= trio.current_time() - begun < delay_s + 0.3
+    assert delay_s <= trio.current_time() - begun < delay_s + place.tick_s + 0.3
 
 
-async def test_a_delay_that_begins_during_the_wait(queue: Consumer) -> None:
+async def test_a_delay_that_begins_during_the_wait(place: Place) -> None:
     """A receiver that waits already comes to know of a message that this peer has delayed."""
+    queue = place.connect()
+    await use(queue)
     async with trio.open_nursery() as nursery:
 
         async def publish() -> None:
@@ -216,7 +179,79 @@ async def test_a_delay_that_begins_during_the_wait(queue: Consumer) -> None:
         nursery.start_soon(publish)
         begun = trio.current_time()
         await within(2, queue.receive)
-    assert 0.2 <= trio.current_time() - begun < 0.6
+    assert 0.2 <= trio.current_time() - begun < 0.6 + place.tick_s
+
+
+async def test_the_priorities_get_their_shares(queue: Consumer) -> None:
+    """Of all that wait, the next one is the oldest of the priority whose turn it is."""
+    for number in range(20):
+        for priority in Priority:
+            await queue.publish(b"%d" % number, priority=priority)
+    turns, waiting = Turns(), {priority: list(range(20)) for priority in Priority}
+    for _ in range(60):
+        delivery = await within(2, queue.receive)
+        expected = next(priority for priority in turns.order() if waiting[priority])
+        turns.took(expected)
+        number = waiting[expected].pop(0)
+        assert (delivery.priority, delivery.body) == (expected, b"%d" % number)
+        await delivery.ack()
+
+
+async def test_which_priorities_wait_for_their_turn(queue: Consumer) -> None:
+    """Not those whose messages wait for their time, are in somebody's hands, or are dead."""
+    assert list(await queue.waiting()) == []
+    await queue.publish(b"later", delay_s=60, priority=Priority.HIGH)
+    for priority in (Priority.NORMAL, Priority.NORMAL, Priority.LOW):
+        await queue.publish(b"x", priority=priority)
+    assert set(await queue.waiting()) == {Priority.NORMAL, Priority.LOW}
+    held = [await within(5, queue.receive) for _ in range(3)]
+    assert list(await queue.waiting()) == []
+    await held[0].dead_letter("a test")
+    await held[1].put_back(60)
+    assert list(await queue.waiting()) == []
+    await held[2].put_back(0.0)
+    assert list(await queue.waiting()) == [held[2].priority]
+
+
+@pytest.mark.parametrize("priority", Priority)
+async def test_a_priority_is_kept(place: Place, priority: Priority) -> None:
+    """Through a delay, a put back, and the death of a holder."""
+    holding, queue = place.connect(), place.connect()
+    await holding.publish(b"x", delay_s=0.05, priority=priority)
+    delivery = await within(2, holding.receive)
+    assert delivery.priority is priority
+    await delivery.put_back(0.05)
+    delivery = await within(2, holding.receive)
+    assert (delivery.priority, delivery.redelivered) == (priority, False)
+    await holding.aclose()
+    delivery = await within(2, queue.receive)
+    assert (delivery.priority, delivery.redelivered) == (priority, True)
+    await delivery.put_back(0.0)
+    delivery = await within(2, queue.receive)
+    assert (delivery.priority, delivery.redelivered) == (priority, False)
+
+
+async def test_a_receiver_that_waits_holds_one(place: Place) -> None:
+    """When messages of all priorities come at once to one who waits, it takes one of them and
+    leaves the others to those who have a free slot."""
+    waiting, other = place.connect(), place.connect()
+    got: list[Priority] = []
+    await use(waiting)
+    await use(other)
+
+    async def receive() -> None:
+        got.append((await waiting.receive()).priority)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.sleep(0.1)  # it must be idle: only time tells
+        async with trio.open_nursery() as publishing:
+            for priority in Priority:
+                publishing.start_soon(partial(other.publish, b"x", priority=priority))
+    await holds(other, ready=2, unacknowledged=1)
+    left = [await within(2, other.receive) for _ in range(2)]
+    assert Counter([*got, *(delivery.priority for delivery in left)]) == Counter(Priority)
+    assert not any(delivery.redelivered for delivery in left)
 
 
 async def test_dead_letters_stay_aside(place: Place) -> None:
@@ -226,9 +261,8 @@ async def test_dead_letters_stay_aside(place: Place) -> None:
     delivery = await within(2, queue.receive)
     await delivery.dead_letter("the message is not \0 JSON")
     await delivery.put_back(0.0)
-    depth = await queue.depth()
-    assert (depth.ready, depth.unacknowledged, depth.delayed, depth.dead) == (0, 0, 0, 1)
-    assert "JSON" in depth.dead_reason
+    await holds(queue, dead=1)
+    assert "JSON" in (await queue.depth()).dead_reason
     await nothing_comes(place.connect())
 
 
@@ -239,11 +273,13 @@ async def test_the_newest_dead_letters_reason_is_told(place: Place) -> None:
     for reason in ("an older one", "the newest"):
         await queue.publish(b"x")
         await (await within(2, queue.receive)).dead_letter(reason)
+    await holds(queue, dead=2)
     assert (await queue.depth()).dead_reason == "the newest"
 
 
 async def test_a_cancelled_receive_takes_nothing(queue: Consumer) -> None:
     """Wherever the cancellation hits: a message is given to somebody or still there."""
+    await use(queue)
     held = 0
     for attempt in range(40):
         await queue.publish(b"x")
@@ -251,8 +287,7 @@ async def test_a_cancelled_receive_takes_nothing(queue: Consumer) -> None:
         with trio.move_on_after(0.0002 * attempt):
             delivery = await queue.receive()
         held += delivery is not None
-    depth = await queue.depth()
-    assert (depth.unacknowledged, depth.ready) == (held, 40 - held)
+    await holds(queue, unacknowledged=held, ready=40 - held)
     assert 0 < held < 40
 
 
@@ -274,32 +309,64 @@ async def test_an_ending_that_comes_too_late(place: Place, ending: str) -> None:
     late = await within(2, cut_off.receive)
     place.cut()
     delivery = await within(3, other.receive)
-    endings: dict[str, Callable[[], Awaitable[None]]] = {
-        "ack": late.ack,
-        "put_back": lambda: late.put_back(0.0),
-        "dead_letter": lambda: late.dead_letter("late"),
-    }
-    await endings[ending]()
-    assert await other.depth() == Depth(ready=0, unacknowledged=1, delayed=0, dead=0)
+    await end(late, ending)
+    await holds(other, unacknowledged=1)
     await delivery.ack()
-    assert await other.depth() == Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
+    await holds(other)
+
+
+@pytest.mark.parametrize("ending", ["ack", "put_back", "dead_letter"])
+async def test_a_message_that_comes_back_to_its_holder(place: Place, ending: str) -> None:
+    """All slots of a consumer were busy when it was cut off, so nobody noticed. It is given again
+    what it had, as another delivery: ending the void one leaves that alone."""
+    holder, other = place.connect(), place.connect()
+    await holder.publish(b"x")
+    void = await within(2, holder.receive)
+    place.cut()
+    delivery = await within(5, lambda: insist(holder))
+    assert (delivery.body, delivery.redelivered) == (b"x", True)
+    await end(void, ending)
+    await nothing_comes(other)
+    await holds(other, unacknowledged=1)
+    await holder.aclose()
+    assert (await within(2, other.receive)).body == b"x"
+
+
+async def test_a_consumer_that_was_cut_off_takes_for_good(place: Place) -> None:
+    """What it takes next is its own, and not a dead one's that others may have as well."""
+    holder, other = place.connect(), place.connect()
+    await use(holder)
+    await holds(holder)
+    place.cut()
+    await other.publish(b"x")
+    delivery = await within(5, lambda: insist(holder))
+    assert (delivery.body, delivery.redelivered) == (b"x", False)
+    await nothing_comes(other, for_s=1.5 * LOOK_S)
+    await delivery.ack()
+    await holds(other)
+
+
+@pytest.mark.parametrize("ending", ["ack", "put_back", "dead_letter"])
+async def test_a_delivery_ends_once(place: Place, ending: str) -> None:
+    """Whoever put a message back, and is given it again, ends it by the newer delivery alone."""
+    queue = place.connect()
+    await queue.publish(b"x")
+    older = await within(2, queue.receive)
+    await older.put_back(0.0)
+    await within(2, queue.receive)
+    await end(older, ending)
+    await holds(queue, unacknowledged=1)
+    await queue.aclose()
+    assert (await within(2, place.connect().receive)).body == b"x"
 
 
 async def test_a_waiting_receiver_survives_a_cut(place: Place) -> None:
     """When the server ends the connection of a receiver that waits, it connects again by itself."""
     waiting, publishing = place.connect(), place.connect()
 
-    async def receive() -> None:
-        while True:
-            try:
-                await waiting.receive()
-                return
-            except QueueUnavailable:
-                await trio.sleep(0.01)
-
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
+            nursery.start_soon(insist, waiting)
             await trio.sleep(0.1)
             place.cut()
             await publishing.publish(b"x")
@@ -322,144 +389,3 @@ async def test_a_killed_consumer_gives_back(place: Place) -> None:
     finally:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def lose_an_answer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let the next call to the database do its work, and fail all the same."""
-    lost: list[bool] = []
-    run = database.run
-
-    async def lossy(work: Callable[..., object]) -> object:
-        result = await run(work)
-        if lost:
-            lost.clear()
-            raise LedgerUnavailable("the connection was cut at COMMIT", definite=False)
-        return result
-
-    monkeypatch.setattr(database, "run", lossy)
-    return lambda: lost.append(True)
-
-
-async def test_a_delivery_that_gets_lost(
-    database: Database, place: Place, lose_an_answer: Callable[[], None]
-) -> None:
-    """A message that was taken, though the answer never came, goes to somebody, soon."""
-    queue, other = EmbeddedQueue(database), place.connect()
-    await queue.publish(b"lost")
-    await queue.publish(b"next")
-    lose_an_answer()
-    with pytest.raises(QueueUnavailable):
-        await within(2, queue.receive)
-
-    bodies = {(await within(2, each.receive)).body for each in (queue, other)}
-
-    assert bodies == {b"lost", b"next"}
-    await queue.aclose()
-
-
-@pytest.mark.parametrize("ending", ["ack", "put_back", "dead_letter"])
-async def test_an_ending_that_fails(
-    database: Database, place: Place, monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    """What cannot be ended is not stranded with a consumer that lives on; others get it again."""
-    queue, other = EmbeddedQueue(database), place.connect()
-    await queue.publish(b"x")
-    delivery = await within(2, queue.receive)
-    endings: dict[str, Callable[[], Awaitable[None]]] = {
-        "ack": delivery.ack,
-        "put_back": lambda: delivery.put_back(0.0),
-        "dead_letter": lambda: delivery.dead_letter("no"),
-    }
-
-    async def away(_: object) -> None:
-        raise LedgerUnavailable("too many clients already", definite=True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "run", away)
-        with pytest.raises(QueueUnavailable):
-            await endings[ending]()
-
-    again = await within(2, other.receive)
-    assert (again.body, again.redelivered) == (b"x", True)
-    await again.ack()
-    await nothing_comes(queue)  # it is a consumer still, of another number
-    await queue.publish(b"y")
-    assert (await within(2, queue.receive)).body == b"y"
-    await queue.aclose()
-
-
-async def test_an_ending_that_fails_beside_a_receiver(
-    database: Database, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A slot that waits for a message does not suffer when another one's ending fails."""
-    queue, publishing = EmbeddedQueue(database), place.connect()
-    await queue.publish(b"x")
-    delivery = await within(2, queue.receive)
-    got: list[bytes] = []
-
-    async def receive() -> None:
-        while b"y" not in got:
-            got.append((await queue.receive()).body)
-
-    async def away(_: object) -> None:
-        raise LedgerUnavailable("too many clients already", definite=True)
-
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await trio.sleep(0.1)  # it must wait at the session: only time tells
-            with monkeypatch.context() as patch:
-                patch.setattr(database, "run", away)
-                with pytest.raises(QueueUnavailable):
-                    await delivery.ack()
-            await publishing.publish(b"y")
-    assert set(got) == {b"x", b"y"}
-    await queue.aclose()
-
-
-@pytest.fixture
-def looks(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When the database was asked for something."""
-    times: list[float] = []
-    run = database.run
-
-    async def counted(work: Callable[..., object]) -> object:
-        times.append(trio.current_time())
-        return await run(work)
-
-    monkeypatch.setattr(database, "run", counted)
-    return times
-
-
-async def test_an_idle_consumer_sleeps(database: Database, looks: list[float]) -> None:
-    """Without news, an embedded consumer asks the server once a second at most."""
-    queue = EmbeddedQueue(database)
-    await nothing_comes(queue, for_s=2.5 * LOOK_S)
-    assert len(looks) == 3
-    await queue.aclose()
-
-
-async def test_a_message_in_a_strangers_transaction(
-    database: Database, looks: list[float], ledger_url: str
-) -> None:
-    """A due message that a frozen peer is just taking makes nobody look in circles."""
-    queue = EmbeddedQueue(database)
-    await queue.publish(b"x")
-    with psycopg.connect(ledger_url) as connection:
-        connection.execute("SELECT 1 FROM queue_messages FOR UPDATE")
-        looks.clear()
-        await nothing_comes(queue, for_s=0.5)
-        assert len(looks) <= 2
-    assert (await within(2, queue.receive)).body == b"x"
-    await queue.aclose()
-
-
-async def test_no_server(ledger_url: str) -> None:
-    """Every call says that the queue is away, and whether it may have happened."""
-    nowhere = psycopg.conninfo.make_conninfo(ledger_url, host="/nonexistent")
-    queue = EmbeddedQueue(Database(DatabaseConfig(conninfo=nowhere)))
-    for call in (queue.receive, queue.depth, lambda: queue.publish(b"x")):
-        with pytest.raises(QueueUnavailable, match="No such file") as caught:
-            await call()
-        assert caught.value.definite

@@ -29,10 +29,15 @@ LEASE_S = 60
 
 
 class Machine:
-    """The processes, by the names of their peers."""
+    """The processes, by the names of their peers.
 
-    def __init__(self, data_dir: Path) -> None:
+    Args:
+        config: The peers' configuration file; None: the defaults, and nothing of this machine.
+    """
+
+    def __init__(self, data_dir: Path, config: Path | None = None) -> None:
         self.data_dir = data_dir
+        self.config = config or Path(os.devnull)
         self.lease_s = LEASE_S
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -41,7 +46,7 @@ class Machine:
     ) -> None:
         """Start a peer with one slot, and do not wait for it."""
         command = [
-            *(sys.executable, "-m", "peer", "--config", os.devnull, "--name", name),
+            *(sys.executable, "-m", "peer", "--config", str(self.config), "--name", name),
             *("--data-dir", str(self.data_dir), "--slots", "1", "--stop-grace-s", "60"),
             *("--set", f"ledger.lease_s={self.lease_s}", *arguments),
         ]
@@ -87,7 +92,7 @@ class Machine:
         command = [sys.executable, "-m", "peer.cli", *arguments]
         environment = os.environ | {
             "GRAPEVINE_PEER_DATA_DIR": str(self.data_dir),
-            "GRAPEVINE_CONFIG": os.devnull,
+            "GRAPEVINE_CONFIG": str(self.config),
         }
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -108,9 +113,9 @@ class Machine:
         """Wait until a peer takes another one for that."""
         self.wait(lambda: self.row(seen_by, name).get("state") == state)
 
-    def wait_for_flag(self, seen_by: str, name: str, flag: str) -> None:
+    def wait_for_flag(self, seen_by: str, name: str, flag: str, within_s: float = WITHIN_S) -> None:
         """Wait until a member's flag is seen."""
-        self.wait(lambda: flag in self.row(seen_by, name).get("flags", []))
+        self.wait(lambda: flag in self.row(seen_by, name).get("flags", []), within_s)
 
     def living(self, seen_by: str) -> set[str]:
         """Whom a peer takes for alive."""
@@ -132,14 +137,19 @@ class Machine:
             for log in sorted(self.data_dir.glob("*.log"))
         )
 
-    def submit(self, clip: Path) -> str:
+    def submit(self, clip: Path | str, *options: str) -> str:
         """Hand a clip in; return the task's id."""
-        return self.peerctl("submit", str(clip), "--ladder", LADDER).splitlines()[0]
+        return self.peerctl("submit", str(clip), "--ladder", LADDER, *options).splitlines()[0]
 
     def task(self, task_id: str) -> dict[str, Any]:
         """A task as the ledger has it, asked of anybody; empty while nobody answers."""
         answer: dict[str, Any] = self.ask(self.somebody(), "task", {}, id=task_id)
         return answer
+
+    def wait_for_task(self, task_id: str, state: str, within_s: float = WITHIN_S) -> dict[str, Any]:
+        """Wait until a task is in that state, and return it."""
+        self.wait(lambda: self.task(task_id).get("state") == state, within_s)
+        return self.task(task_id)
 
     def encoding(self, task_id: str) -> str:
         """Wait until somebody encodes it, and return who."""

@@ -74,7 +74,7 @@ def test_a_killed_peers_work_is_taken_over_at_once(machine: Machine, clip: Path)
     machine.wait(lambda: machine.task(task_id).get("state") == "done")
     task = machine.task(task_id)
     assert task["attempts"][0]["peer_name"] == victim
-    assert task["attempts"][0]["error"]["code"] == "peer_died"
+    assert task["attempts"][0]["error"]["code"] in ("peer_died", "peer_unheard")
     assert task["attempts"][1]["outcome"] == "done"
     failures = machine.peerctl("events", "--type", "ContainerFailureDetected", "--json")
     told = [json.loads(line)["data"] for line in failures.splitlines()]
@@ -224,6 +224,36 @@ def test_a_copied_directory_makes_two_peers(machine: Machine, clip: Path) -> Non
     (attempt,) = machine.task(task_id)["attempts"]
     assert attempt["peer_uid"] == machine.row("one", "two")["uid"]
     assert attempt["peer_uid"] == (peers / "two" / "identity").read_text().split()[0]
+
+
+def test_a_peer_with_another_store_takes_nothing(machine: Machine, clip: Path) -> None:
+    """Its disk is not mounted, say: the table, its doctor and its log say so, and the others do the
+    work. When the cluster moves to that store on purpose, it is those that do nothing then."""
+    machine.start("one")
+    empty = machine.data_dir / "empty"
+    empty.mkdir()
+    machine.launch("two", "--set", f"store.directory={empty}")
+    machine.wait_for_flag("one", "two", "store away")
+    task_id = machine.submit(clip, "--peer", "one")
+    (attempt,) = machine.wait_for_task(task_id, "done")["attempts"]
+    assert attempt["peer_name"] == "one"
+    said = " ".join(machine.peerctl("doctor", "--peer", "two", code=1).split())
+    assert f"{empty} is not the store of this cluster" in said
+    assert "is it mounted?" in said
+    assert str(machine.data_dir / "store") in said
+    assert "is it mounted?" in machine.peerctl("submit", str(clip), "--peer", "two", code=1)
+    assert list(empty.iterdir()) == []
+
+    assert f"{empty} is the cluster's store now" in machine.peerctl(
+        "store", "adopt", "--peer", "two"
+    )
+    machine.wait(lambda: "store away" not in machine.row("one", "two").get("flags", ()))
+    machine.end("one")
+    machine.launch("one")
+    machine.wait_for_flag("two", "one", "store away")
+    task_id = machine.submit(clip, "--peer", "two")
+    (attempt,) = machine.wait_for_task(task_id, "done")["attempts"]
+    assert attempt["peer_name"] == "two"
 
 
 def test_a_wrong_key_is_heard_by_nobody_and_said(machine: Machine) -> None:

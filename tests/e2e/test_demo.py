@@ -212,7 +212,7 @@ def test_from_start_to_end(clip: Path, data_dir: Path) -> None:
 
 def test_a_kill_and_what_follows(middling_clip: Path, data_dir: Path) -> None:
     """`--kill` kills the peer that works on it, and the exit code is 0 because all of it was seen:
-    suspect, dead, put back, taken over by another one, finished."""
+    put back, taken over by another one, suspect, dead, finished."""
     demo = subprocess.run(
         _command(middling_clip, "--kill", "--ladder", LADDER, "--data-dir", data_dir),
         capture_output=True,
@@ -230,9 +230,9 @@ def test_a_kill_and_what_follows(middling_clip: Path, data_dir: Path) -> None:
     assert f"{name} is killed" in told[0]
     at = {word: seconds for line, seconds in zip(told, times, strict=True) for word in line.split()}
     assert 5 < at["dead:"] < 30
-    assert 5 < at["put"] <= at["takes"] < 30  # long before the lease of a minute
+    assert at["put"] <= at["takes"] < 30  # long before the lease of a minute
     (back,) = [line for line in told if "put back" in line]
-    assert f"peer {name} died" in back
+    assert f"peer {name} " in back
     (end,) = [line for line in told if "has finished it" in line]
     assert name not in end
     _check_outputs(demo.stdout, data_dir)
@@ -240,8 +240,12 @@ def test_a_kill_and_what_follows(middling_clip: Path, data_dir: Path) -> None:
 
 def test_a_kill_that_comes_too_late_is_no_success(clip: Path, data_dir: Path) -> None:
     """A video that is done before anybody could be killed shows nothing, and that is said."""
+    short = clip.with_name("short.mp4")  # three pictures: nobody is seen in the middle of them
+    cut = [str(find_tools().ffmpeg), "-v", "error", "-nostdin", "-y", "-i", str(clip)]
+    encoding = ["-frames:v", "3", "-an", "-c:v", "libx264", "-preset", "ultrafast"]
+    subprocess.run([*cut, *encoding, str(short)], check=True)
     demo = subprocess.run(
-        _command(clip, "--kill", "--ladder", LADDER, "--data-dir", data_dir),
+        _command(short, "--kill", "--ladder", LADDER, "--data-dir", data_dir),
         capture_output=True,
         text=True,
         timeout=WITHIN_S,

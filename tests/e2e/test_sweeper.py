@@ -14,9 +14,13 @@ from pipeline.events import TaskReceived
 from pipeline.ledger.database import Database
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.messages import decode_untrusted
+from pipeline.ports import TaskQueue
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq.config import RabbitConfig
+from pipeline.queues.rabbitmq.queue import RabbitQueue
+from pipeline.queues.rabbitmq.topology import DELIVERIES_MAX
 from pipeline.sweeper import Sweeper
-from pipeline.tasks import Claim, TaskState
+from pipeline.tasks import Claim, Priority, TaskState
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def sweeper(ledger: PostgresLedger, queue: EmbeddedQueue) -> Sweeper:
     return Sweeper(sweep=ledger, queue=queue, rng=random.Random(0), unannounced_s=0.0)
 
 
-async def received(queue: EmbeddedQueue) -> UUID:
+async def received(queue: TaskQueue) -> UUID:
     """Take the next message, and return which task it is about."""
     with trio.fail_after(5):
         delivery = await queue.receive()
@@ -58,6 +62,66 @@ async def test_a_task_that_nobody_was_woken_for(
     assert await received(queue) == task_id
     depth = await queue.depth()
     assert (depth.ready, depth.unacknowledged, depth.delayed) == (0, 0, 0)
+
+
+async def test_a_wake_up_that_the_queue_has_lost(
+    ledger: PostgresLedger, queue: EmbeddedQueue, task_id: UUID
+) -> None:
+    """Purged, say. While the queue is empty what is due is announced again, once in a while; and
+    never while anything waits in it."""
+    sweeper = Sweeper(
+        sweep=ledger,
+        queue=queue,
+        rng=random.Random(0),
+        unannounced_s=0.0,
+        forgotten_s=0.3,
+        look_interval_s=0.0,
+    )
+    await sweeper.sweep()
+    assert await received(queue) == task_id  # and its peer forgets it
+
+    await sweeper.sweep()
+    assert (await queue.depth()).ready == 0, "it may be on its way"
+    with trio.fail_after(5):
+        while not (await queue.depth()).ready:
+            await sweeper.sweep()
+            await trio.sleep(0.02)
+    await trio.sleep(0.35)
+    await sweeper.sweep()
+    assert (await queue.depth()).ready == 1
+    assert await received(queue) == task_id
+
+
+async def test_a_wake_up_that_the_broker_has_set_aside(
+    rabbit_config: RabbitConfig, ledger: PostgresLedger, task_id: UUID
+) -> None:
+    """Because each of its many holders lost its line, for reasons of their own. The part is
+    announced again, however many of another priority wait; and people can read what happened."""
+    queue, flapping = RabbitQueue(rabbit_config), RabbitQueue(rabbit_config)
+    sweeper = Sweeper(
+        sweep=ledger,
+        queue=queue,
+        rng=random.Random(0),
+        unannounced_s=0.0,
+        forgotten_s=0.5,
+        look_interval_s=0.0,
+    )
+    await sweeper.sweep()
+    with trio.fail_after(30):
+        for _ in range(DELIVERIES_MAX + 1):
+            await flapping.receive()
+            await flapping.aclose()
+        while not (depth := await queue.depth()).dead:  # noqa: ASYNC110 - the broker tells nobody
+            await trio.sleep(0.05)
+        assert "delivered 21 times" in depth.dead_reason
+        await queue.publish(b"a line of others", priority=Priority.LOW)
+
+        while Priority.NORMAL not in await queue.waiting():
+            await sweeper.sweep()
+            await trio.sleep(0.05)
+    assert await received(queue) == task_id
+    assert (await ledger.show_task(str(task_id))).state is TaskState.QUEUED
+    await queue.aclose()
 
 
 async def test_a_task_whose_holder_went_silent(

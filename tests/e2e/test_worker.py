@@ -18,7 +18,6 @@ from pipeline.errors import (
     SourceRejected,
     TranscodeFailed,
 )
-from pipeline.messages import WakeUp, encode
 from pipeline.ports import Order
 from pipeline.tasks import TaskState
 from tests.e2e.worker_rig import (
@@ -26,6 +25,7 @@ from tests.e2e.worker_rig import (
     GOOD_WAY,
     OUTPUT,
     PATIENCE_S,
+    FrozenLedger,
     Rig,
     ScriptedTranscoder,
     failing,
@@ -199,7 +199,8 @@ async def test_a_frozen_worker_changes_nothing(
         frozen.set()
         await thaw.wait()
 
-    async with rig.working(ScriptedTranscoder(freeze), make_peer("one")):
+    frozen_ledger = FrozenLedger(rig.ledger)
+    async with rig.working(ScriptedTranscoder(freeze), make_peer("one"), ledger=frozen_ledger):
         task_id = await rig.submit()
         await frozen.wait()
         let_leases_run_out()
@@ -235,7 +236,6 @@ async def test_a_bad_message_is_set_aside(rig: Rig, make_peer: Any) -> None:
     """With the reason; the work behind it goes on."""
     async with rig.working(ScriptedTranscoder(), make_peer("one")):
         await rig.queue.publish(b"{not json")
-        await rig.queue.publish(encode(WakeUp(task_id=uuid4())))
         report = await rig.settled(await rig.submit())
         await rig.queue_is_empty()
 

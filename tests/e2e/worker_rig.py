@@ -22,9 +22,11 @@ from pipeline.media.ladder import parse_ladder
 from pipeline.messages import WakeUp, encode
 from pipeline.ports import Inspection, Order, Submission, Transcoded
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.reception import Answers, always_answers
 from pipeline.retry import RetryPolicy
+from pipeline.scrutiny import Diary
 from pipeline.stores.directory import DirectoryStore
-from pipeline.tasks import Product, ProductKind, Progress, TaskReport, TaskState
+from pipeline.tasks import Claim, Product, ProductKind, Progress, TaskReport, TaskState
 from pipeline.worker import Worker, WorkerConfig
 
 OUTPUT = b"a rendition"
@@ -56,6 +58,22 @@ class ScriptedTranscoder:
         (order.output / "360p.mp4").write_bytes(OUTPUT)
         product = Product(kind=ProductKind.RENDITION, name="360p.mp4", size=len(OUTPUT))
         return Transcoded(products=(product,), warnings=("a warning",), cpu_seconds=0.1)
+
+
+class FrozenLedger:
+    """The ledger of a worker that is frozen in the middle of its work: no renewal comes any more.
+
+    A worker that merely waits would renew a lease that a test has let run out.
+    """
+
+    def __init__(self, ledger: PostgresLedger) -> None:
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def renew(self, _claim: Claim, _progress: Progress | None) -> None:
+        await trio.sleep_forever()
 
 
 class Rig:
@@ -98,20 +116,20 @@ class Rig:
         ledger: Any = None,
         queue: Any = None,
         slots: int = 2,
-        store_patience_s: float = 10.0,
         may_take: MayTake = always,
-    ) -> AsyncIterator[trio.Nursery]:
-        """Run a worker; it is told to stop, without a grace, at the end."""
+        answers: Answers = always_answers,
+        diary: Diary | None = None,
+        **changes: Any,
+    ) -> AsyncIterator[Worker]:
+        """Run a worker; it is told to stop, without a grace, at the end.
+
+        Args:
+            changes: To its configuration.
+        """
         scratch = self.directory / f"scratch-{peer.holder.peer_name}"
         scratch.mkdir(exist_ok=True)
         worker = Worker(
-            WorkerConfig(
-                slots=slots,
-                scratch=scratch,
-                store_patience_s=store_patience_s,
-                progress_interval_s=0.05,
-                retry=RetryPolicy(base_s=0.01, max_s=0.02),
-            ),
+            replace(self.config(scratch, slots), **changes),
             ledger=ledger or self.ledger,
             queue=queue or self.queue,
             store=store or self.store,
@@ -120,14 +138,27 @@ class Rig:
             recorder=peer.record,
             rng=random.Random(1),
             may_take=may_take,
+            answers=answers,
+            witnesses=self.ledger,
+            diary=diary,
         )
         async with trio.open_nursery() as jobs:
             async with trio.open_nursery() as intake:
                 intake.start_soon(worker.take_work, jobs)
-                yield jobs
+                yield worker
                 intake.cancel_scope.cancel()
             jobs.cancel_scope.cancel()
         assert list(scratch.iterdir()) == [], "every workspace is removed"
+
+    def config(self, scratch: Path, slots: int) -> WorkerConfig:
+        """How the rig's workers work: impatient with everything but the store."""
+        return WorkerConfig(
+            slots=slots,
+            scratch=scratch,
+            store_patience_s=10.0,
+            progress_interval_s=0.05,
+            retry=RetryPolicy(base_s=0.01, max_s=0.02),
+        )
 
     async def settled(self, task_id: UUID, *states: TaskState) -> TaskReport:
         """Wait until a task is in one of these states, or at any end of its way."""
@@ -162,6 +193,14 @@ class Rig:
                     return
                 await trio.sleep(0.01)
 
+    async def message_is_put_back(self) -> None:
+        """Wait until a message waits for its time to come."""
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                if (await self.queue.depth()).delayed:
+                    return
+                await trio.sleep(0.01)
+
     async def stored(self, task_id: UUID) -> list[str]:
         """The keys of everything visible below a task."""
         return [found.key for found in await self.store.list(f"tasks/{task_id}")]
@@ -184,3 +223,10 @@ def failing(error: StepError | Exception) -> Script:
         raise error
 
     return fail
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what announces nothing: how a worker stands to itself, or to a dependency."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - see above
+            await trio.sleep(0.01)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import psutil
@@ -19,8 +19,6 @@ import trio
 
 from pipeline.errors import LedgerUnavailable, Unavailable
 from pipeline.events import (
-    Record,
-    Recordable,
     TaskDetailsRetrieved,
     TranscodedVideoUploaded,
     VideoFilePulled,
@@ -36,7 +34,8 @@ from pipeline.messages import WakeUp, decode_untrusted, encode
 from pipeline.ports import Depth, Submission
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.sweeper import Sweeper
-from pipeline.tasks import STEP_EVENTS, Busy, Claim, Holder, Product, ProductKind, TaskState
+from pipeline.tasks import STEP_EVENTS, Busy, Claim, Product, ProductKind, TaskState
+from tests.ledger_rig import MakeLedger, MakePeer, Peer
 
 T = TypeVar("T")
 
@@ -47,20 +46,6 @@ RECOVERY_S = 5.0
 EMPTY = Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
 LEASE_S = 1.5
 PRODUCT = Product(kind=ProductKind.POSTER, name="poster.jpg", size=1)
-
-
-class Peer(Protocol):
-    """What `make_peer` makes."""
-
-    holder: Holder
-
-    def record(self, event: Recordable) -> Record: ...
-    def received(self, task_id: UUID) -> Record: ...
-    def finished(self, task_id: UUID) -> Record: ...
-
-
-MakePeer = Callable[[str], Peer]
-MakeLedger = Callable[[Database], PostgresLedger]
 
 
 class Server:
@@ -226,9 +211,8 @@ class Load:
 
     async def _work(self, ledger: PostgresLedger, peer: Peer, claim: Claim) -> None:
         task_id = claim.task_id
-        details = peer.record(TaskDetailsRetrieved(task_id=task_id, source="clip", ladder="web"))
-        await patiently(lambda: ledger.retrieve_details(claim, lambda _: details))
         for event in (
+            TaskDetailsRetrieved(task_id=task_id, source="clip", ladder="web"),
             VideoFilePulled(task_id=task_id, size=1, seconds=0.1),
             WorkloadProcessingStarted(task_id=task_id),
             VideoTranscoded(task_id=task_id, renditions=(), seconds=0.1, cpu_seconds=0.1),

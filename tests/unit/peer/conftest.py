@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
+
+from peer.cli import main
 
 Lines = Sequence[Mapping[str, Any]]
 """What is sent back, a JSON document each; the connection is closed after the last one."""
@@ -91,6 +94,7 @@ def task_json(**changes: Any) -> dict[str, Any]:
         "ladder": "web",
         "state": "done",
         "strictness": "strict",
+        "priority": "normal",
         "attempt": 1,
         "failures": {},
         "attempts_max": 4,
@@ -120,6 +124,35 @@ FAILURE = {
     "code": "truncated",
     "message": "The source is cut short.",
     "log_tail": "moov atom not found",
+}
+ESCALATION = {
+    "id": TASK_ID,
+    "title": "holiday.mp4",
+    "source": f"sources/{TASK_ID}/source.mp4",
+    "escalated_at": "2026-01-02T03:04:35+00:00",
+    "attempt": 3,
+    "stage": "transcode",
+    "code": "stalled",
+    "message": "ffmpeg made no progress for 60 s.",
+    "failures": 2,
+    "attempts_max": 2,
+    "reason": "failed 2 times, and 2 is the threshold",
+    "story": [
+        {
+            "attempt": attempt,
+            "peer": peer,
+            "node": "here",
+            "stage": stage,
+            "code": code,
+            "message": message,
+            "ended_at": "2026-01-02T03:04:35+00:00",
+        }
+        for attempt, peer, stage, code, message in (
+            (1, "one", "pull", "disk_full", "The disk is full."),
+            (2, "two", "transcode", "stalled", "ffmpeg made no progress for 60 s."),
+            (3, "two", "transcode", "stalled", "ffmpeg made no progress for 60 s."),
+        )
+    ],
 }
 EVENT = {
     "id": 7,
@@ -173,7 +206,30 @@ def samples() -> Mapping[str, Any]:
         "task": task_json,
         "output": OUTPUT,
         "failure": FAILURE,
+        "escalation": ESCALATION,
         "event": EVENT,
         "progress": PROGRESS,
         "status": STATUS,
     }
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `peerctl` with the fake peers' data directory, and with no setting of this machine."""
+    config = tmp_path / "grapevine.toml"
+    config.touch()
+    monkeypatch.setenv("GRAPEVINE_CONFIG", str(config))
+    monkeypatch.setenv("GRAPEVINE_PEER_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A file to hand in; nobody here looks into it."""
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(b"video")
+    return path

@@ -2,63 +2,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from peer.__main__ import main as peer_main
 from peer.cli import main
-
-Run = Callable[..., Result]
-
-
-class FakePeer(Protocol):
-    socket_path: Path
-    requests: list[dict[str, Any]]
-
-
-class StartPeer(Protocol):
-    def __call__(self, script: Mapping[str, Any], name: str = "one") -> FakePeer: ...
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `peerctl` with the fake peers' data directory, and with no setting of this machine."""
-    config = tmp_path / "grapevine.toml"
-    config.touch()
-    monkeypatch.setenv("GRAPEVINE_CONFIG", str(config))
-    monkeypatch.setenv("GRAPEVINE_PEER_DATA_DIR", str(tmp_path / "data"))
-
-    def run(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-    return run
-
-
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    """A file to hand in; nobody here looks into it."""
-    path = tmp_path / "holiday.mp4"
-    path.write_bytes(b"video")
-    return path
-
-
-def ok(data: Any, *items: Any) -> list[dict[str, Any]]:
-    return [*({"item": item} for item in items), {"ok": True, "data": data}]
-
-
-def refused(kind: str) -> list[dict[str, Any]]:
-    return [{"ok": False, "error": "the sentence", "kind": kind}]
-
+from tests.unit.peer.answers import Run, StartPeer, ok, refused
 
 COMMANDS = sorted(main.commands)
 
@@ -75,25 +30,34 @@ def test_help_has_an_example(run: Run, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_that_print_data_have_json(run: Run, command: str) -> None:
     """`--json` is everywhere but where there is nothing to print but a show or a script."""
-    if command == "keys":
+    if command in ("keys", "store"):
         return  # a group of commands; each of them is looked at below
     has_json = "--json" in run(command, "--help").output
     assert has_json == (command not in ("demo", "completion"))
 
 
-@pytest.mark.parametrize("command", ["list", "generate", "install", "use", "remove"])
-def test_each_command_for_keys_has_json_and_an_example(run: Run, command: str) -> None:
-    """The group's commands are as complete as the others."""
-    result = run("keys", command, "--help")
+@pytest.mark.parametrize(
+    ("group", "command"),
+    [
+        *(("keys", command) for command in ("list", "generate", "install", "use", "remove")),
+        ("store", "adopt"),
+    ],
+)
+def test_each_command_of_a_group_has_json_and_an_example(
+    run: Run, group: str, command: str
+) -> None:
+    """The groups' commands are as complete as the others."""
+    result = run(group, command, "--help")
     assert "--json" in result.output
-    assert "Example:\n    peerctl keys" in result.output
+    assert f"Example:\n    peerctl {group}" in result.output
 
 
 def test_the_list_of_commands() -> None:
     """These are the commands of this issue; scripts and the documents count on them."""
     assert set(main.commands) == {
         *("demo", "submit", "tasks", "task", "escalations", "retry", "cancel"),
-        *("events", "table", "status", "drain", "leave", "keys", "doctor", "completion"),
+        *("events", "table", "status", "queue", "drain", "resume", "leave", "keys"),
+        *("store", "doctor", "completion"),
     }
 
 
@@ -107,13 +71,16 @@ def test_the_list_of_commands() -> None:
         ["retry", "3f"],
         ["cancel", "3f"],
         ["status"],
+        ["queue"],
         ["drain"],
         ["drain", "two"],
+        ["resume", "two"],
         ["leave"],
         ["table"],
         ["table", "--watch"],
         ["keys", "list"],
         ["keys", "use", "3"],
+        ["store", "adopt"],
         ["events", "--local"],
         ["submit", "{video}"],
         ["submit", "{video}", "--wait", "--json"],
@@ -147,6 +114,8 @@ def test_a_refusal_has_its_exit_code(
         ["events", "--type", "TaskRecieved"],
         ["submit", "no-such-file.mp4"],
         ["submit", "{video}", "--strictness", "odd"],
+        ["submit", "{video}", "--priority", "urgent"],
+        ["escalations", "--limit", "1001"],
         ["task"],
         ["no-such-command"],
         ["completion", "tcsh"],
@@ -167,12 +136,14 @@ def test_wrong_usage_is_2(run: Run, video: Path, arguments: list[str]) -> None:
         ("tasks", [], {"state": None, "limit": 30}),
         ("tasks", ["--state", "done", "--limit", "5"], {"state": "done", "limit": 5}),
         ("task", ["3f2a"], {"id": "3f2a"}),
-        ("escalations", [], {"state": "escalated", "limit": 30}),
+        ("escalations", [], {"limit": 30}),
+        ("queue", [], {}),
         ("retry", ["3f", "--reason", "space again"], {"id": "3f", "reason": "space again"}),
         ("cancel", ["3f", "--reason", "wrong file"], {"id": "3f", "reason": "wrong file"}),
         ("table", [], {}),
         ("drain", [], {"member": None}),
         ("drain", ["two"], {"member": "two"}),
+        ("resume", ["two"], {"member": "two"}),
         ("leave", ["two"], {"member": "two"}),
         ("keys", ["list"], {}),
     ],
@@ -182,12 +153,39 @@ def test_json_is_what_the_peer_said(
 ) -> None:
     """`--json` prints the answer as it came, fields of newer peers included, as one document."""
     data = [{"anything": "at all", "ü": 1}]
-    request = "tasks" if command == "escalations" else command
-    peer = start_peer({request: ok(data)})
+    peer = start_peer({command: ok(data)})
     result = run(command, *arguments, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == data
-    assert peer.requests[-1] == {"command": request, "arguments": asked}
+    assert peer.requests[-1] == {"command": command, "arguments": asked}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (True, "the cluster's store now. Peers that use another one wait"),
+        (False, "the cluster's store already"),
+    ],
+)
+def test_adopting_a_store(run: Run, start_peer: StartPeer, changed: bool, said: str) -> None:
+    """Which store that is, is said; and whether anything has changed."""
+    peer = start_peer({"adopt_store": ok(data := {"url": "s3://videos/", "changed": changed})})
+    assert run("store", "adopt").output == f"s3://videos/ is {said}.\n"
+    assert json.loads(run("store", "adopt", "--json").stdout) == data
+    assert peer.requests[-1] == {"command": "adopt_store", "arguments": {"force": False}}
+    run("store", "adopt", "--force")
+    assert peer.requests[-1] == {"command": "adopt_store", "arguments": {"force": True}}
+
+
+def test_whose_store_is_adopted_must_be_said(run: Run, start_peer: StartPeer) -> None:
+    """Of several peers none is chosen by chance: their stores may differ."""
+    adopted = ok({"url": "s3://videos/", "changed": True})
+    one, two = (start_peer({"adopt_store": adopted}, name) for name in ("one", "two"))
+    refused = run("store", "adopt")
+    assert refused.exit_code == 2
+    assert "say which one: one, two" in refused.stderr
+    assert run("store", "adopt", "--peer", "two").exit_code == 0
+    assert [request["command"] for request in one.requests + two.requests] == ["adopt_store"]
 
 
 def test_status_json_is_a_list(run: Run, start_peer: StartPeer) -> None:
@@ -220,10 +218,9 @@ def test_a_list_does_not_tell_of_outputs(
     """What a list never fills is not in its document, where it would say that there is none."""
     empty: dict[str, Any] = {"attempts": [], "interventions": [], "segments": [], "outputs": []}
     start_peer({"tasks": ok([samples["task"](**empty)])})
-    for command in ("tasks", "escalations"):
-        (told,) = json.loads(run(command, "--json").stdout)
-        assert not empty.keys() & told.keys()
-        assert told["warnings"] == []
+    (told,) = json.loads(run("tasks", "--json").stdout)
+    assert not empty.keys() & told.keys()
+    assert told["warnings"] == []
 
 
 def test_event_names_keep_their_spelling(run: Run) -> None:
@@ -267,7 +264,42 @@ def test_a_peer_that_is_drained_has_a_note(
     lines = run("doctor").stdout.splitlines()
     (line,) = [line for line in lines if "draining" in line]
     assert line.startswith("--")
-    assert "takes no work until it is started again" in line
+    assert "takes no work until it is resumed or started again" in line
+
+
+def test_a_peer_that_is_quarantined_is_a_problem(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any]
+) -> None:
+    """Something is broken there that a person must find; the cause and the command are said."""
+    why = "two of its failed tasks were finished by others"
+    start_peer(
+        {
+            "status": ok(samples["status"] | {"state": "quarantined", "quarantined": why}),
+            "doctor": ok([]),
+        }
+    )
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert why in result.stdout.replace("\n", " ")
+    assert "peerctl resume one" in result.stdout
+
+
+def test_one_test_notice_is_sent(
+    run: Run, start_peer: StartPeer, samples: Mapping[str, Any]
+) -> None:
+    """Every peer of the machine is looked at, and the administrators hear once."""
+    script = {"status": ok(samples["status"]), "doctor": ok([])}
+    peers = [start_peer(script, name) for name in ("one", "two")]
+    run("doctor", "--notify")
+    asked = [request["arguments"] for peer in peers for request in peer.requests]
+    assert asked == [{}, {"notify": True}, {}, {}]
+
+
+def test_a_notice_needs_a_peer(run: Run) -> None:
+    """Nobody else knows how: that none runs is then a problem."""
+    result = run("doctor", "--notify")
+    (line,) = [line for line in result.stdout.splitlines() if "no peer answers" in line]
+    assert (result.exit_code, line.split()[0]) == (1, "problem")
 
 
 def test_doctor_without_a_peer_has_a_note(run: Run) -> None:
@@ -300,58 +332,11 @@ def test_drain_needs_one_peer(run: Run, start_peer: StartPeer) -> None:
         "two finishes what it has and takes no more work.\n"
     )
     assert run("drain", "two", "--undo").stdout == "two takes work again.\n"
+    assert run("resume", "two").stdout == "two takes work again.\n"
     assert [[request["command"] for request in peer.requests] for peer in peers] == [
-        ["resume"],
+        ["resume", "resume"],
         ["drain"],
     ]
-
-
-def test_submit_hands_over_an_absolute_path(
-    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
-) -> None:
-    """The peer has another working directory; everything a person chose arrives."""
-    peer = start_peer({"submit": ok({"task_id": "any"}, {"copied": 5, "size": 5})})
-    result = run("submit", video)
-    first = result.stdout.strip()
-    assert UUID(first)
-    assert peer.requests[-1]["arguments"] == {
-        "task_id": first,
-        "path": str(video),
-        "ladder": "web",
-        "strictness": "strict",
-    }
-    result = run("submit", video, "--ladder", "hls", "--lenient", "--attempts-max", "2", "--json")
-    second = json.loads(result.stdout)["task_id"]
-    assert second != first
-    assert peer.requests[-1]["arguments"] == {
-        "task_id": second,
-        "path": str(video),
-        "ladder": "hls",
-        "strictness": "lenient",
-        "attempts_max": 2,
-    }
-
-
-def test_submit_outlives_the_peer(run: Run, start_peer: StartPeer, video: Path) -> None:
-    """When the peer dies in the middle of the copy, the same task is handed in once more."""
-    asked: list[str] = []
-
-    def submit(arguments: dict[str, Any]) -> Any:
-        asked.append(arguments["task_id"])
-        whole = ok({"task_id": asked[0]}, {"copied": 5, "size": 5})
-        return whole[:1] if len(asked) == 1 else whole
-
-    start_peer({"submit": submit})
-    result = run("submit", video)
-    assert (result.exit_code, result.stdout) == (0, f"{asked[0]}\n")
-    assert asked == [asked[0]] * 2
-
-
-def test_a_refused_submit_is_not_repeated(run: Run, start_peer: StartPeer, video: Path) -> None:
-    """A no is an answer."""
-    peer = start_peer({"submit": refused("failed")})
-    assert run("submit", video).exit_code == 1
-    assert len(peer.requests) == 1
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
@@ -380,113 +365,6 @@ def test_all_outputs_are_asked_for(
         assert "in 2 files" not in whole.stdout
 
 
-def watched(samples: Mapping[str, Any], **end: Any) -> dict[str, Any]:
-    """A script in which a task is handed in, makes progress, and ends."""
-    task = samples["task"]
-    running = task(state="running", progress=samples["progress"], finished_at=None)
-    last = task(**end)
-    return {
-        "submit": ok({"task_id": samples["task_id"]}),
-        "watch": ok(last, task(state="queued", holder=None), running, last),
-        "task": ok(last | {"events": []}),
-    }
-
-
-def test_wait_until_done(
-    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
-) -> None:
-    """`--wait` tells of the progress in lines, lists the outputs with their places, and ends 0."""
-    peer = start_peer(
-        watched(samples, outputs=[samples["output"]], warnings=["3 frames are damaged"])
-    )
-    result = run("submit", video, "--wait")
-    assert result.exit_code == 0
-    assert result.stdout.splitlines() == [
-        "holiday.mp4: queued",
-        "holiday.mp4: 45 % transcode, 450/1000 frames, 2.1x, 0:12 left "
-        "(720p 45 %, 480p 45 %) on demo-1",
-        "holiday.mp4: done",
-        f"done {peer.requests[0]['arguments']['task_id']}",
-        "warning: 3 frames are damaged",
-        f"  720p.mp4  1280x720 h264  3.4 MB  {samples['output']['url']}",
-    ]
-
-
-@pytest.mark.parametrize("state", ["escalated", "cancelled"])
-def test_wait_for_what_is_not_done(
-    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path, state: str
-) -> None:
-    """A task that ends otherwise ends the command with 1, the cause, and what to type."""
-    start_peer(watched(samples, state=state, error=samples["failure"]))
-    result = run("submit", video, "--wait")
-    assert result.exit_code == 1
-    assert "The source is cut short." in result.stderr
-    assert "moov atom not found" in result.stderr
-    advice = "cancel 3f2a1b2c    and hand in another" if state == "escalated" else "retry 3f2a1b2c"
-    assert f"peerctl {advice}" in result.stderr
-
-
-def test_wait_with_json(
-    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
-) -> None:
-    """With `--json`, standard output holds the one document, and the progress goes elsewhere."""
-    start_peer(watched(samples, outputs=[samples["output"]]))
-    result = run("submit", video, "--wait", "--json")
-    assert result.exit_code == 0
-    assert json.loads(result.stdout)["outputs"] == [samples["output"]]
-    assert "holiday.mp4: queued" in result.stderr
-
-
-def test_wait_outlives_the_peer(
-    run: Run, start_peer: StartPeer, samples: Mapping[str, Any], video: Path
-) -> None:
-    """When the peer that tells of the task dies, the next connection goes on with the watching."""
-    script = watched(samples)
-    whole, asked = script["watch"], []
-
-    def watch(arguments: dict[str, Any]) -> Any:
-        asked.append(arguments)
-        return whole[:2] if len(asked) == 1 else whole
-
-    start_peer(script | {"watch": watch})
-    assert run("submit", video, "--wait").exit_code == 0
-    assert asked == [asked[0]] * 2
-
-
-def test_ctrl_c_leaves_the_task_alone(
-    start_peer: StartPeer, samples: Mapping[str, Any], video: Path, tmp_path: Path
-) -> None:
-    """Ctrl-C ends the waiting with 130, and says that only the waiting has ended."""
-    task = samples["task"](state="queued")
-    asked, over = threading.Event(), threading.Event()
-
-    def watch(_: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield {"item": task}
-        asked.set()
-        over.wait()
-
-    start_peer({"submit": ok({"task_id": samples["task_id"]}), "watch": watch})
-    command = [sys.executable, "-m", "peer.cli", "submit", str(video), "--wait"]
-    waiting = subprocess.Popen(
-        [*command, "--data-dir", str(tmp_path / "data")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert asked.wait(timeout=20)
-        assert waiting.stdout
-        assert waiting.stdout.readline() == "holiday.mp4: queued\n"
-        waiting.send_signal(signal.SIGINT)
-        _, errors = waiting.communicate(timeout=20)
-    finally:
-        over.set()
-        waiting.kill()
-        waiting.communicate()
-    assert waiting.returncode == 130
-    assert re.fullmatch("The task goes on. Look at it: peerctl task [0-9a-f]{8}\n", errors)
-
-
 def test_an_incompatible_peer_is_said(run: Run, start_peer: StartPeer) -> None:
     """An answer of another shape is one sentence, not a traceback."""
     start_peer({"tasks": ok([{"id": 7}])})
@@ -498,7 +376,7 @@ def test_an_incompatible_peer_is_said(run: Run, start_peer: StartPeer) -> None:
 @pytest.mark.parametrize("state", [None, "escalated"])
 def test_nothing_to_list(run: Run, start_peer: StartPeer, state: str | None) -> None:
     """An empty list says what to do next."""
-    start_peer({"tasks": ok([])})
+    start_peer({"tasks": ok([]), "escalations": ok([])})
     result = run("tasks", *(["--state", state] if state else []))
     assert result.stdout == (
         f"There are no {f'{state} ' if state else ''}tasks. Hand one in: peerctl submit VIDEO\n"

@@ -138,6 +138,11 @@ def test_the_heading_says_what_concerns_all() -> None:
         ({}, []),
         ({"deaf": True}, ["hears hardly anybody"]),
         ({"suspected": True}, ["contradicting"]),
+        (
+            {"members": (member("demo-2", flags=("quarantined",)),)},
+            ["failing what others finish: demo-2. Look why in the log"],
+        ),
+        ({"members": (member("demo-2", "dead", flags=()),)}, []),
         ({"mass_event": True}, ["deaths are held back"]),
         ({"quorate": False}, ["Less than half"]),
         ({"deaf": True, "quorate": False}, ["hears hardly anybody", "Less than half"]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def test_texts_become_values(read: Load, text: str, path: str, value: object) ->
     assert type(settings) is type(value) or isinstance(settings, Path)
 
 
-KINDS = "peer, ledger, store, transcode, transcode.limits, retry, gossip, membership"
+KINDS = (
+    "peer, ledger, queue, store, store.s3, transcode, transcode.limits, retry, notify, gossip, "
+    "membership"
+)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +153,31 @@ KINDS = "peer, ledger, store, transcode, transcode.limits, retry, gossip, member
         ),
         ({"toml": "peer = 2"}, "{file}: peer is a section; write it as [peer]"),
         (
-            {"toml": "[queue]\nurl = 'amqp://x'"},
-            "{file}: there is no section 'queue'; known are "
-            + ", ".join(sorted(KINDS.split(", "))),
+            {"toml": "[rabbitmq]\nurl = 'amqp://x'"},
+            "{file}: there is no section 'rabbitmq'",
+        ),
+        (
+            {"toml": "[store.s4]\nbucket = 'x'"},
+            "{file}: there is no section 'store.s4'; did you mean 'store.s3'?",
+        ),
+        (
+            {"environment": {"GRAPEVINE_STORE_S3_ENDPONT": "https://s3"}},
+            "environment GRAPEVINE_STORE_S3_ENDPONT: there is no such setting; "
+            "did you mean 'GRAPEVINE_STORE_S3_ENDPOINT'?",
+        ),
+        (
+            {"toml": "[store]\ndirectory = '/s'\n[store.s3]\nendpoint = 'https://s3'"},
+            "store.directory and store.s3.endpoint exclude each other; leave one out "
+            "(set by {file}: store.directory, {file}: store.s3.endpoint)",
+        ),
+        (
+            {"toml": "[store.s3]\nbucket = 'videos'"},
+            "[store.s3] has no endpoint, so the store would be a directory; add the endpoint, for "
+            "example https://s3.eu-central-1.amazonaws.com (set by {file}: store.s3.bucket)",
+        ),
+        (
+            {"assignments": ("peer.handover_s=1801",)},
+            "option --set peer.handover_s: expected a number from 1 to 1500, got '1801'",
         ),
         (
             {"assignments": ("retry.bas_s=3",)},
@@ -279,6 +305,80 @@ def test_secrets_are_not_shown(read: Load) -> None:
     )
     with pytest.raises(ConfigError, match="got something else"):
         read(toml="[ledger]\nurl = ['pass-word']")
+
+
+SERVICES = {
+    "GRAPEVINE_QUEUE_URL": "amqps://user:pass-word@rabbit-1,rabbit-2/video",
+    "GRAPEVINE_STORE_S3_ENDPOINT": "https://s3.example.com",
+    "GRAPEVINE_STORE_S3_ACCESS_KEY": "an-access-key",
+    "GRAPEVINE_STORE_S3_SECRET_KEY": "pass-word",
+    "GRAPEVINE_NOTIFY_URLS": "mailto://me:pass-word@mail?to=a@b.example,c@b.example slack://pass-word",
+}
+
+
+def test_services_come_from_the_environment(read: Load) -> None:
+    """Each by its section and its name; no password of theirs is in what a log might print."""
+    settings = read(environment=SERVICES)
+    assert settings.queue.url == SERVICES["GRAPEVINE_QUEUE_URL"]
+    assert settings.store.s3.endpoint == "https://s3.example.com"
+    assert settings.notify.urls == (
+        "mailto://me:pass-word@mail?to=a@b.example,c@b.example",
+        "slack://pass-word",
+    )
+    assert "pass-word" not in repr(settings)
+    assert "an-access-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SERVICES | {"GRAPEVINE_QUEUE_URL": "http://user:pass-word@rabbit"},
+        SERVICES | {"GRAPEVINE_QUEUE_PASSWORD": "pass-word"},
+        SERVICES | {"GRAPEVINE_STORE_DIRECTORY": "/store"},
+        SERVICES | {"GRAPEVINE_STORE_S3_BUCKET": "No Bucket"},
+        SERVICES | {"GRAPEVINE_NOTIFY_INTERVAL_S": "-1"},
+    ],
+)
+def test_no_mistake_shows_a_password(read: Load, given: Mapping[str, str]) -> None:
+    """What is wrong beside a secret, or with one, is said without it."""
+    with pytest.raises(ConfigError) as caught:
+        read(environment=given)
+    assert "pass-word" not in str(caught.value)
+    assert "an-access-key" not in str(caught.value)
+
+
+def test_addresses_of_administrators_can_be_in_a_file(read: Load, tmp_path: Path) -> None:
+    """One a line, since each holds a password; commas inside of one stay."""
+    (tmp_path / "urls").write_text("mailto://me:word@mail?to=a,b\nslack://token/\n")
+    assert read("[notify]\nurls_file = 'urls'").notify.urls == (
+        "mailto://me:word@mail?to=a,b",
+        "slack://token/",
+    )
+
+
+README = Path(__file__).parents[3] / "README.md"
+SECRET_FILES = {
+    "ledger-url": "postgresql://grapevine_peer:word@db-1,db-2/grapevine",
+    "queue-password": "word",
+    "s3-credentials": "[default]\naws_access_key_id = a\naws_secret_access_key = b\n",
+    "cluster.key": KEY,
+    "administrators": "mailto://me:word@mail?to=a@b.example\n",
+    "ca.pem": "",
+}
+
+
+def test_the_example_in_the_readme_is_right(read: Load, tmp_path: Path) -> None:
+    """Every key of it is a setting, and what it names is read."""
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    for name, text in SECRET_FILES.items():
+        (tmp_path / name).write_text(text)
+    settings = read(toml.replace("/etc/grapevine/", f"{tmp_path}/"))
+    assert settings.ledger.url == SECRET_FILES["ledger-url"]
+    assert settings.queue.url is not None
+    assert settings.queue.password == "word"
+    assert settings.store.s3.endpoint is not None
+    assert settings.gossip.key == KEY
+    assert len(settings.notify.urls) == 1
 
 
 def test_relative_paths(read: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

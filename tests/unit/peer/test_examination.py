@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +10,15 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from gossip.rows import Body, Row, State
 from membership.view import Member, View
+from peer.adapters import About
 from peer.assembly import Parts
-from peer.examination import examine, examine_gossip
+from peer.examination import examine, examine_gossip, examine_notices
 from peer.protocol import Check
-from pipeline.errors import QueueUnavailable, StoreUnavailable
+from pipeline.errors import NotSent, QueueUnavailable, StoreUnavailable
 from pipeline.ports import Depth
 from pipeline.stores.directory import DirectoryStore
 
@@ -39,7 +41,38 @@ class Store(DirectoryStore):
         return await super().pull(key, target)
 
 
-def parts(tmp_path: Path, *, store: Any = None, depth: Depth | Exception = EMPTY) -> Parts:
+class Channel:
+    """Tells administrators, or says why it cannot."""
+
+    def __init__(
+        self, *, wrong: Sequence[str] = (), failure: Exception | None = None, frozen: bool = False
+    ) -> None:
+        self.wrong = wrong
+        self.failure = failure
+        self.frozen = frozen
+        self.sent: list[str] = []
+
+    async def check(self) -> Sequence[str]:
+        return self.wrong
+
+    async def send(self, title: str, body: str) -> None:
+        if self.frozen:
+            await trio.sleep_forever()
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append(f"{title} {body}")
+
+
+def parts(
+    tmp_path: Path,
+    *,
+    store: Any = None,
+    depth: Depth | Exception = EMPTY,
+    channel: Channel | None = None,
+) -> Parts:
+    async def describe() -> str:
+        return "as it should be"
+
     async def list_tasks(_state: None, _limit: int) -> list[Any]:
         return []
 
@@ -57,18 +90,28 @@ def parts(tmp_path: Path, *, store: Any = None, depth: Depth | Exception = EMPTY
             queue=SimpleNamespace(depth=tell),
             store=store or DirectoryStore(tmp_path / "store"),
             scratch=scratch,
+            channel=channel,
+            about={
+                name: About(describe=describe, advice=f"look at the {name} server's log")
+                for name in ("ledger", "queue", "store")
+            },
         ),
     )
 
 
-async def checks(made: Parts) -> dict[str, Check]:
-    return {check.check: check for check in await examine(made)}
+async def checks(made: Parts, *, notify: bool = False) -> dict[str, Check]:
+    found = await examine(made, None, notify=notify, name="one")
+    return {check.check: check for check in found}
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
-    """Everything answers, and nothing is left of the trial."""
+    """Everything answers and says what it is, in order, and nothing is left of the trial."""
     found = await checks(parts(tmp_path))
-    assert [check.ok for check in found.values()] == [True, True, True]
+    assert [(name, check.ok) for name, check in found.items()] == [
+        *(("ledger", True), ("queue", True), ("store", True), ("notify", True)),
+    ]
+    for name in ("ledger", "queue", "store"):
+        assert "as it should be" in found[name].detail
     assert list((tmp_path / "scratch").iterdir()) == []
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
@@ -93,7 +136,8 @@ async def test_two_at_a_time_do_not_disturb_each_other(tmp_path: Path) -> None:
     [
         (
             Depth(ready=1, unacknowledged=0, delayed=0, dead=2, dead_reason="it is not JSON"),
-            "1 ready, 0 being worked on, 0 delayed, 2 dead letters; the newest: it is not JSON",
+            "as it should be; 1 ready, 0 being worked on, 0 delayed, 2 dead letters; "
+            "the newest: it is not JSON",
             "look who publishes",
         ),
         (QueueUnavailable("the queue is away", definite=True), "the queue is away", "server's log"),
@@ -106,6 +150,61 @@ async def test_a_queue_that_needs_a_person(
     check = (await checks(parts(tmp_path, depth=depth)))["queue"]
     assert (check.ok, check.detail) == (False, says)
     assert advice in check.advice
+
+
+async def test_what_the_queue_does_not_say(tmp_path: Path) -> None:
+    """An unknown number is not nought."""
+    depth = Depth(ready=1, unacknowledged=None, delayed=0, dead=0)
+    check = (await checks(parts(tmp_path, depth=depth)))["queue"]
+    assert check.ok
+    assert "an unknown number being worked on" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("awaited", "name", "words"),
+    [(None, "peer", "it has no ledger yet"), ("wrong password", "ledger", "wrong password")],
+)
+async def test_a_peer_that_waits_for_its_ledger(awaited: str | None, name: str, words: str) -> None:
+    """Says why, as far as it knows."""
+    (check,) = await examine(None, awaited, notify=False, name="one")
+    assert (check.check, check.ok) == (name, False)
+    assert words in check.detail
+    assert check.advice
+
+
+async def test_that_nobody_is_told_is_a_note() -> None:
+    """It is no fault, unless somebody wants to see a notice arrive."""
+    check = await examine_notices(None, "one", send=False)
+    assert (check.ok, check.note) == (True, True)
+    assert "notify.urls is empty" in check.detail
+    assert not (await examine_notices(None, "one", send=True)).ok
+
+
+@pytest.mark.parametrize(
+    ("channel", "send", "ok", "words"),
+    [
+        (Channel(), False, True, "doctor --notify"),
+        (Channel(), True, True, "was sent"),
+        (Channel(wrong=["no such service"]), False, False, "no such service"),
+        (Channel(failure=NotSent("refused")), True, False, "refused"),
+    ],
+)
+async def test_whether_a_notice_arrives(channel: Channel, send: bool, ok: bool, words: str) -> None:
+    """Addresses are looked at always, and tried when a person asks for it."""
+    check = await examine_notices(channel, "one", send=send)
+    assert (check.ok, check.note) == (ok, False)
+    assert words in check.detail
+    assert len(channel.sent) == (send and ok)
+    assert all("one" in sent for sent in channel.sent)
+
+
+async def test_a_mail_server_that_hangs_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The answer comes before `peerctl` gives the peer up."""
+    check = await examine_notices(Channel(frozen=True), "one", send=True)
+    assert "no answer within 20 s" in check.detail
+    assert autojump_clock.current_time() - 20 < 1
 
 
 async def test_a_store_that_fails(tmp_path: Path) -> None:

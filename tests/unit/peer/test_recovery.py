@@ -93,6 +93,18 @@ def test_a_recovery_is_told_in_its_order(recovery: Recovery, make: Any) -> None:
     ]
 
 
+def test_the_queue_is_usually_first(recovery: Recovery, make: Any) -> None:
+    """The work goes on before anybody is sure of the death; all of it is told in its order."""
+    unheard = died("peer_unheard") | {"ended_at": after(1.8)}
+    taken = attempt(2, claimed_at=after(1.9), ended_at=after(30), outcome="done")
+    recovery.notice_task(make("done", unheard, taken))
+    recovery.notice_events("demo-1", [event("MemberDied", 6.1), event("MemberSuspected", 3.6)])
+    assert recovery.missing == []
+    assert [one.stage for one in recovery.milestones] == [
+        *("killed", "put back", "taken over", "suspect", "dead", "finished"),
+    ]
+
+
 def test_what_was_not_seen_is_missing(recovery: Recovery) -> None:
     """At first that is everything but the kill."""
     assert recovery.missing == list(STAGES[1:])

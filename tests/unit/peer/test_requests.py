@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -12,19 +13,28 @@ import msgspec
 import pytest
 import trio
 
-from peer.protocol import ShownTask
+from peer.protocol import Adopted, Escalation, FailedTry, ShownTask
 from peer.requests import COMMANDS, Requests
-from pipeline.errors import BadRequest, NoSuchTask
-from pipeline.ports import Submission, Sweep, TaskDesk, TaskQueue
+from pipeline.errors import BadRequest, NoSuchTask, NotAllowed, PullFailed, QueueUnavailable
+from pipeline.marking import MarkedStore
+from pipeline.notices import Notice
+from pipeline.ports import Depth, Due, Submission, Sweep, TaskDesk, TaskQueue
 from pipeline.stores.directory import DirectoryStore
-from pipeline.tasks import OutputReport, ProductKind, TaskReport, TaskState
+from pipeline.tasks import OutputReport, Priority, ProductKind, TaskReport, TaskState
+
+AWAY = QueueUnavailable("the queue is away", definite=True)
+VIDEO = "s3://camera/2026/holiday.mp4"
 
 
 class Desk:
     """Shows one task after another of a list, and the last one for ever."""
 
-    def __init__(self, *reports: TaskReport) -> None:
+    def __init__(
+        self, *reports: TaskReport, due: Sequence[Due] = (), notices: Sequence[Notice] = ()
+    ) -> None:
         self.reports = list(reports)
+        self.due = due
+        self.notices = notices
         self.submitted: list[Submission] = []
         self.looks: list[dict[str, Any]] = []
         self.until_looked = trio.CancelScope()
@@ -45,24 +55,71 @@ class Desk:
         self.until_looked.cancel()
         return []
 
+    async def retry(self, _task_id: UUID, _reason: str) -> Sequence[Due]:
+        return self.due
 
-class Silent:
-    """A queue and a sweep that do as they are told."""
+    async def escalations(self, limit: int) -> Sequence[Notice]:
+        return self.notices[:limit]
 
-    async def publish(self, _body: bytes) -> None: ...
 
-    async def announced(self, _task_id: UUID, _part: int) -> None: ...
+class Queue:
+    """A queue and a sweep that note what they are told; the queue may be away."""
+
+    def __init__(self, away: Exception | None = None) -> None:
+        self.away = away
+        self.published: list[tuple[bytes, Priority]] = []
+        self.announced_parts: list[int] = []
+
+    async def publish(self, body: bytes, *, priority: Priority) -> None:
+        if self.away is not None:
+            raise self.away
+        self.published.append((body, priority))
+
+    async def announced(self, _task_id: UUID, part: int) -> None:
+        self.announced_parts.append(part)
+
+    async def depth(self) -> Depth:
+        if self.away is not None:
+            raise self.away
+        return Depth(ready=3, unacknowledged=None, delayed=2, dead=1, dead_reason="not JSON")
+
+
+class Store(DirectoryStore):
+    """A store that may be the cluster's already."""
+
+    adopted = False
+
+    async def adopt(self) -> bool:
+        changed, self.adopted = not self.adopted, True
+        return changed
 
 
 class Rig:
-    def __init__(self, directory: Path, desk: Desk) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        desk: Desk,
+        *,
+        queue: Queue | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        """`sizes`: what lies in S3, for a store that speaks it."""
         self.items: list[Any] = []
-        self.store = DirectoryStore(directory / "store")
+        self.store = Store(directory / "store")
+        self.queue = queue or Queue()
+
+        async def size_of(source: str) -> int:
+            assert sizes is not None
+            if source not in sizes:
+                raise PullFailed(f"there is no {source}", code="no_such_object", permanent=True)
+            return sizes[source]
+
         self.commands = Requests(
             desk=cast("TaskDesk", desk),
-            sweep=cast("Sweep", Silent()),
-            queue=cast("TaskQueue", Silent()),
-            store=self.store,
+            sweep=cast("Sweep", self.queue),
+            queue=cast("TaskQueue", self.queue),
+            store=cast("MarkedStore", self.store),
+            size_of=None if sizes is None else size_of,
             attempts_max=4,
         ).commands()
 
@@ -162,3 +219,131 @@ async def test_who_follows_says_so(tmp_path: Path, follow: bool) -> None:
     with trio.CancelScope() as desk.until_looked:
         await Rig(tmp_path, desk).ask("events", limit=7, follow=follow)
     assert [(look["limit"], look["follow"]) for look in desk.looks] == [(7, follow)]
+
+
+async def test_a_priority_goes_with_the_task_and_its_message(tmp_path: Path) -> None:
+    """Whoever hands a video in says how urgent it is; the ledger and the queue both know."""
+    desk = Desk()
+    rig = Rig(tmp_path, desk)
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    await rig.ask("submit", path=str(tmp_path / "a.mp4"), priority="high")
+    assert [submission.priority for submission in desk.submitted] == [Priority.HIGH]
+    assert [priority for _, priority in rig.queue.published] == [Priority.HIGH]
+    assert rig.queue.announced_parts == [0]
+
+
+async def test_a_queue_that_is_away_does_not_lose_a_task(tmp_path: Path) -> None:
+    """The task is recorded and said to be; a sweeper publishes what never got out."""
+    desk = Desk()
+    rig = Rig(tmp_path, desk, queue=Queue(AWAY))
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    assert await rig.ask("submit", path=str(tmp_path / "a.mp4"))
+    assert len(desk.submitted) == 1
+    assert rig.queue.announced_parts == []
+
+
+async def test_what_lies_in_s3_is_not_copied(tmp_path: Path) -> None:
+    """The task names it where it lies; its title is the end of its key."""
+    desk = Desk()
+    rig = Rig(tmp_path, desk, sizes={VIDEO: 5})
+    await rig.ask("submit", source=VIDEO)
+    assert [(task.source, task.title) for task in desk.submitted] == [(VIDEO, "holiday.mp4")]
+    assert (rig.items, await rig.store.list("")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "arguments", "failure", "words"),
+    [
+        (None, {"source": VIDEO}, BadRequest, r"store of this peer is a directory.*\[store\.s3\]"),
+        ({}, {"source": VIDEO}, PullFailed, "there is no s3://camera"),
+        ({}, {"source": "s3://camera"}, BadRequest, "write s3://bucket/key"),
+        ({}, {"source": "/etc/passwd"}, BadRequest, "not of the form s3://bucket/key"),
+        ({}, {"source": VIDEO, "path": "/a.mp4"}, BadRequest, "not both"),
+        ({}, {}, BadRequest, "either a path"),
+    ],
+)
+async def test_what_is_not_there_is_said_at_once(
+    tmp_path: Path,
+    sizes: Mapping[str, int] | None,
+    arguments: dict[str, Any],
+    failure: type[Exception],
+    words: str,
+) -> None:
+    """To whoever made the slip, and nothing is recorded."""
+    desk = Desk()
+    with pytest.raises(failure, match=words):
+        await Rig(tmp_path, desk, sizes=sizes).ask("submit", **arguments)
+    assert desk.submitted == []
+
+
+async def test_every_part_of_a_retry_is_woken(tmp_path: Path, done: TaskReport) -> None:
+    """Each with the task's own priority."""
+    due = [Due(task_id=done.id, part=part, priority=Priority.LOW) for part in (0, 2)]
+    rig = Rig(tmp_path, Desk(done, due=due))
+    await rig.ask("retry", id="3f", reason="space again")
+    assert [priority for _, priority in rig.queue.published] == [Priority.LOW] * 2
+    assert rig.queue.announced_parts == [0, 2]
+
+
+async def test_the_queue_is_counted(tmp_path: Path) -> None:
+    """As the queue says it; its being away is said, too."""
+    depth = await Rig(tmp_path, Desk()).ask("queue")
+    assert (depth.ready, depth.unacknowledged, depth.delayed, depth.dead) == (3, None, 2, 1)
+    with pytest.raises(QueueUnavailable, match="away"):
+        await Rig(tmp_path, Desk(), queue=Queue(AWAY)).ask("queue")
+
+
+async def test_a_store_is_adopted(tmp_path: Path) -> None:
+    """Which one that is, is said; and whether anything has changed."""
+    rig = Rig(tmp_path, Desk())
+    url = str(tmp_path / "store")
+    assert await rig.ask("adopt_store") == Adopted(url=url, changed=True)
+    assert await rig.ask("adopt_store") == Adopted(url=url, changed=False)
+
+
+async def test_a_store_is_not_adopted_under_running_tasks(tmp_path: Path, done: TaskReport) -> None:
+    """Unless a person insists."""
+    rig = Rig(tmp_path, Desk(done))
+    with pytest.raises(NotAllowed, match="Drain the peers"):
+        await rig.ask("adopt_store")
+    assert (await rig.ask("adopt_store", force=True)).changed
+
+
+STORY: dict[str, Any] = {
+    "attempt": 2,
+    "peer": "two",
+    "node": "here",
+    "stage": "pull",
+    "code": "disk_full",
+    "message": "The disk is full.",
+    "ended_at": "2026-01-02T03:04:35+00:00",
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "story", "failures"),
+    [
+        ({}, (), 0),
+        ({"story": [{"attempt": 1}]}, (FailedTry(attempt=1),), 0),
+        ({"failures": 4, "story": [STORY | {"later": 1}]}, (FailedTry(**STORY),), 4),
+    ],
+)
+async def test_escalations_are_told_whoever_wrote_them(
+    tmp_path: Path,
+    samples: Mapping[str, Any],
+    data: dict[str, Any],
+    story: tuple[FailedTry, ...],
+    failures: int,
+) -> None:
+    """What an older version did not write is empty; what a newer one adds is left out."""
+    notice = Notice(
+        id=7,
+        task_id=UUID(samples["task_id"]),
+        title="holiday.mp4",
+        escalated_at=datetime(2026, 1, 2, tzinfo=UTC),
+        data={"message": "It failed.", **data},
+    )
+    told: list[Escalation] = await Rig(tmp_path, Desk(notices=[notice])).ask("escalations")
+    assert [(one.message, one.story, one.failures) for one in told] == [
+        ("It failed.", story, failures)
+    ]

@@ -10,12 +10,26 @@ import pytest
 from rich.console import Console, RenderableType
 
 from peer.demo.view import Picture, Report, Scene, picture, view_for
-from peer.protocol import Check, PeerStatus, ShownOutput, ShownSegments, ShownTask
+from peer.protocol import (
+    Check,
+    Escalation,
+    PeerStatus,
+    ShownOutput,
+    ShownSegments,
+    ShownTask,
+)
 from peer.screen.console import THEME, make_console
 from peer.screen.live import Bars, Lines, progress_line, watcher
 from peer.screen.page import escalations_list, output_lines, task_page, what_to_type
-from peer.screen.tables import PeerRow, checks_table, event_line, peers_table, tasks_table
-from pipeline.ports import EventRow
+from peer.screen.tables import (
+    PeerRow,
+    checks_table,
+    depth_table,
+    event_line,
+    peers_table,
+    tasks_table,
+)
+from pipeline.ports import Depth, EventRow
 
 NOW = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
 Draw = Callable[..., str]
@@ -245,14 +259,79 @@ def test_hls_is_listed_in_one_order(samples: Mapping[str, Any]) -> None:
     ]
 
 
-def test_escalations_say_what_to_type(make: Make, samples: Mapping[str, Any]) -> None:
-    """The cause in full, and the commands one may need; no retry helps a broken source."""
-    text = draw(escalations_list([make(state="escalated", error=samples["failure"])], NOW))
-    assert "The source is cut short.  (transcode: truncated)" in text
+def test_escalations_tell_the_story_and_what_to_type(samples: Mapping[str, Any]) -> None:
+    """Since when it waits, the cause in full, why it is not tried again, who has tried, what else
+    went wrong on the way, and the commands one may need."""
+    escalation = msgspec.convert(samples["escalation"], Escalation)
+    assert draw(escalations_list([escalation], NOW), width=100).splitlines() == [
+        "3f2a1b2c  holiday.mp4  escalated 30 s ago",
+        "  ffmpeg made no progress for 60 s.  (transcode: stalled)",
+        "  failed 2 times, and 2 is the threshold; tried by one on here, two on here (2x)",
+        "  before: The disk is full. (pull: disk_full, attempt 1)",
+        "  → peerctl task 3f2a1b2c  |  peerctl retry 3f2a1b2c  |  peerctl cancel 3f2a1b2c",
+    ]
+
+
+def test_an_escalation_without_a_story(samples: Mapping[str, Any]) -> None:
+    """One that an older version wrote has less to tell; no retry helps a broken source."""
+    bare = samples["escalation"] | {"story": [], "code": "truncated", "reason": ""}
+    text = draw(escalations_list([msgspec.convert(bare, Escalation)], NOW))
+    assert "(transcode: truncated)" in text
+    assert "tried by" not in text
     assert "peerctl task 3f2a1b2c  |  peerctl cancel 3f2a1b2c, and hand in another file" in text
-    other = samples["failure"] | {"code": "disk_full"}
-    text = draw(escalations_list([make(state="escalated", error=other)], NOW))
-    assert "peerctl task 3f2a1b2c  |  peerctl retry 3f2a1b2c  |  peerctl cancel 3f2a1b2c" in text
+
+
+@pytest.mark.parametrize(("width", "marks"), [(80, [" ↑", " ↓"]), (120, ["high", "low"])])
+def test_a_task_in_line_says_when(make: Make, width: int, marks: list[str]) -> None:
+    """Its place, about how long, and its priority where it is not the usual one."""
+    waiting = [
+        make(id="1" * 8 + "-0000-4000-8000-000000000000", state="queued", place=1, eta_s=42.0),
+        make(
+            id="2" * 8 + "-0000-4000-8000-000000000000",
+            state="queued",
+            place=12_345,
+            eta_s=40_000,
+            priority="low",
+            title="a-long-name-" * 9,
+        ),
+        make(id="3" * 8 + "-0000-4000-8000-000000000000", state="running", priority="high"),
+    ]
+    text = draw(tasks_table(waiting, NOW, width, fill=True), width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) == 1 + len(waiting)
+    assert "next in line" in lines[1]
+    assert "~42 s" in lines[1]
+    assert "no. 12,345 in line" in lines[2]
+    assert "~11 h" in lines[2]
+    for mark in marks:
+        assert mark in text
+    assert ("PRIO" in lines[0]) == (width >= 110)
+    usual = draw(tasks_table(waiting[:1], NOW, 120, fill=True), width=120)
+    assert "PRIO" not in usual
+
+
+def test_the_page_of_a_task_in_line(make: Make) -> None:
+    """Where it stands, when it is likely to be done, and how urgent it is."""
+    task = make(state="queued", finished_at=None, place=3, eta_s=600.0, priority="high")
+    text = draw(*task_page(task, NOW, 80))
+    assert "no. 3 in line; done in ~10 min" in text
+    assert "priority   high" in text
+
+
+def test_the_depth_says_what_each_number_means() -> None:
+    """Four numbers; what the queue does not say is no nought."""
+    known = draw(depth_table(Depth(ready=12, unacknowledged=3, delayed=2, dead=0)))
+    assert [line.split()[:2] for line in known.splitlines()] == [
+        ["ready", "12"],
+        ["unacknowledged", "3"],
+        ["delayed", "2"],
+        ["dead", "0"],
+    ]
+    dead = Depth(ready=0, unacknowledged=None, delayed=0, dead=1, dead_reason="it is not JSON")
+    text = draw(depth_table(dead))
+    assert "?  not known: no answer at queue.management_url" in text
+    assert "the newest: it is not JSON" in text
 
 
 @pytest.mark.parametrize(
@@ -292,6 +371,35 @@ def test_peers(samples: Mapping[str, Any]) -> None:
     for words in ("1/2", "180 %", "73.0 MB", "5 min", "holiday.mp4 45 %", "starting"):
         assert words in text
     assert "two: ledger does not answer" in text
+
+
+def test_a_peer_says_what_holds_it_back(samples: Mapping[str, Any]) -> None:
+    """Its breakers with the sentence, its quarantine with what to type, and what waits on disk; a
+    start says nothing but what the ledger is waited for with."""
+    sick = samples["status"] | {
+        "state": "quarantined",
+        "dependencies": {"ledger": "ok", "queue": "refused", "store": "denied"},
+        "breakers": {"ledger": "closed", "queue": "open", "store": "half-open"},
+        "quarantined": "two of its tasks were finished by others",
+        "spooled": 1,
+    }
+    begun = samples["status"] | {
+        "state": "starting",
+        "dependencies": {"ledger": "no route", "queue": "starting", "store": "starting"},
+    }
+    rows = [
+        PeerRow(name, 42, status["state"], msgspec.convert(status, PeerStatus))
+        for name, status in (("one", sick), ("two", begun))
+    ]
+    lines = draw(peers_table(rows, NOW, fill=True), width=100).splitlines()
+    assert lines[3:] == [
+        "one: queue (breaker open) refused",
+        "one: store (breaker half-open) denied",
+        "one: quarantined two of its tasks were finished by others",
+        "→ when it is well again: peerctl resume one",
+        "one: 1 event on its disk until the ledger answers",
+        "two: ledger no route",
+    ]
 
 
 def test_a_peer_without_work_is_ready(samples: Mapping[str, Any]) -> None:

@@ -79,6 +79,8 @@ def test_the_living_come_first_by_name() -> None:
         ({"silent": True}, ("silent",)),
         ({"load": Load(flags=Flag.DRAINING | Flag.STORE_AWAY)}, ("draining", "store away")),
         ({"load": Load(flags=Flag.DEAF | Flag.FLAPPING)}, ("deaf", "flapping")),
+        ({"load": Load(flags=Flag.QUARANTINED)}, ("quarantined",)),
+        ({"load": Load(flags=Flag.PROBATION)}, ("on probation",)),
         ({"load": Load(flags=Flag.LEDGER_AWAY), "silent": True}, ("ledger away", "silent")),
         ({"load": None, "load_age_s": math.inf}, ()),
     ],

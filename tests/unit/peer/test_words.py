@@ -45,6 +45,32 @@ def test_times(seconds: float, clock: str, age: str) -> None:
     assert words.age_text(seconds) == age
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "~1 s"),
+        (42.4, "~42 s"),
+        (89, "~89 s"),
+        (90, "~2 min"),
+        (3600, "~60 min"),
+        (10_000, "~3 h"),
+        (200_000, "~2 d"),
+    ],
+)
+def test_estimates_are_coarse(seconds: float, text: str) -> None:
+    """An estimate claims no more than it knows."""
+    assert words.about_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [(1, "next in line"), (2, "no. 2 in line"), (12_345, "no. 12,345 in line")],
+)
+def test_places(place: int, text: str) -> None:
+    """The first in line is the next; large numbers can be read."""
+    assert words.place_text(place) == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.416, "0.42 s"), (7.34, "7.3 s"), (83.2, "83 s")])
 def test_measured_seconds(seconds: float, text: str) -> None:
     """As many digits as say something."""

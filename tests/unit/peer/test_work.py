@@ -17,6 +17,8 @@ from peer.work import Work
             Load(cpu=0.5, memory=0.25, slots=4, running=2, encoding=1, queue=9),
         ),
         (Work(draining=True), Load(cpu=0.5, memory=0.25, flags=Flag.DRAINING)),
+        (Work(quarantined=True), Load(cpu=0.5, memory=0.25, flags=Flag.QUARANTINED)),
+        (Work(probation=True), Load(cpu=0.5, memory=0.25, flags=Flag.PROBATION)),
         (
             Work(away=("ledger", "queue", "store", "cluster")),
             Load(cpu=0.5, memory=0.25, flags=Flag.LEDGER_AWAY | Flag.QUEUE_AWAY | Flag.STORE_AWAY),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import Stage
 from pipeline.retry import Escalate, Retry, RetryPolicy
 
 POLICY = RetryPolicy(base_s=2.0, max_s=600.0)
@@ -30,14 +31,20 @@ def test_escalates_at_the_threshold_or_when_no_retry_helps(
 ) -> None:
     """The threshold counts failures, this one included; a permanent error never waits for it."""
     decision = POLICY.decide(
-        permanent=permanent, failures=failures, attempts_max=attempts_max, rng=random.Random(1)
+        stage=Stage.TRANSCODE,
+        permanent=permanent,
+        failures=failures,
+        attempts_max=attempts_max,
+        rng=random.Random(1),
     )
     assert isinstance(decision, Escalate if escalates else Retry)
 
 
 def test_the_reason_names_the_threshold() -> None:
     """A person who reads the escalation learns how often it was tried and why it was enough."""
-    decision = POLICY.decide(permanent=False, failures=4, attempts_max=4, rng=random.Random(1))
+    decision = POLICY.decide(
+        stage=Stage.PUSH, permanent=False, failures=4, attempts_max=4, rng=random.Random(1)
+    )
     assert decision == Escalate(why="failed 4 times, and 4 is the threshold")
 
 
@@ -71,6 +78,28 @@ def test_no_policy_waits_longer_than_its_limit(
     assert base_s / 2 <= delay_s <= policy.max_s
 
 
+@pytest.mark.parametrize(
+    ("failures", "attempts_max", "expected"),
+    [(1, 4, Retry(after_s=0.0)), (1, 1, Escalate), (2, 4, Retry), (3, 4, Retry), (4, 4, Escalate)],
+)
+def test_the_first_crash_costs_no_delay(
+    failures: int, attempts_max: int, expected: Retry | type[Retry | Escalate]
+) -> None:
+    """A peer's death is rarely the task's fault; from the second on it may be, and it waits."""
+    decision = POLICY.decide(
+        stage=Stage.CRASH,
+        permanent=False,
+        failures=failures,
+        attempts_max=attempts_max,
+        rng=random.Random(1),
+    )
+    if isinstance(expected, Retry):
+        assert decision == expected
+    else:
+        assert isinstance(decision, expected)
+        assert not isinstance(decision, Retry) or decision.after_s >= POLICY.base_s / 2
+
+
 def test_the_same_seed_gives_the_same_delays() -> None:
     """The randomness is the caller's, so that a run can be repeated."""
     one, other = random.Random(7), random.Random(7)
@@ -87,6 +116,12 @@ def test_refuses_limits_that_contradict_each_other(base_s: float, max_s: float) 
 
 
 def _delay_s(policy: RetryPolicy, failures: int, rng: random.Random) -> float:
-    decision = policy.decide(permanent=False, failures=failures, attempts_max=failures + 1, rng=rng)
+    decision = policy.decide(
+        stage=Stage.PULL,
+        permanent=False,
+        failures=failures,
+        attempts_max=failures + 1,
+        rng=rng,
+    )
     assert isinstance(decision, Retry)
     return decision.after_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -102,6 +103,14 @@ def test_an_expiry_may_escalate() -> None:
     """At the threshold, a silent holder's part goes to a person like any other failure."""
     after = in_state(PartState.CLAIMED).expired(NEVER)
     assert (after.state, after.error) == (PartState.ESCALATED, FAILURE)
+
+
+def test_who_takes_over_has_the_wake_up() -> None:
+    """An expired part must be announced again, unless whoever expired it was woken for it."""
+    held = in_state(PartState.CLAIMED)
+    assert not held.expired(AGAIN).announced
+    assert held.expired(AGAIN, woken=True).announced
+    assert replace(held, announced=False).expired(AGAIN, woken=True).announced
 
 
 def test_an_expiry_is_counted() -> None:

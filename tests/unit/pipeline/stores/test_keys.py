@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peer.intake import new_place
 from pipeline.errors import BadRequest
-from pipeline.stores.keys import parse_key, parse_prefix
+from pipeline.stores.keys import FOLDERS, parse_key, parse_prefix
+from pipeline.tasks import prefix_of
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,7 @@ from pipeline.stores.keys import parse_key, parse_prefix
         ("a\ud800b", "not valid Unicode"),
         (".incoming/x", "the store's own"),
         (".Incoming", "the store's own"),
+        (".grapevine/cluster", "the store's own"),
         ("a" * 256, "255 bytes"),
         ("é" * 128, "255 bytes"),
         ("/".join(["a"] * 65), "64 segments"),
@@ -98,3 +102,11 @@ def test_no_key_ever_leaves_the_root(key: str) -> None:
     assert len(path.parts) == 2 + len(segments)
     assert "/".join(segments) == key
     assert path.parts[2] != ".incoming"
+
+
+def test_what_a_cluster_makes_lies_in_its_folders() -> None:
+    """Whoever clears away what was left behind looks for it there, and nowhere else."""
+    task_id = UUID(int=1)
+    made = [prefix_of(task_id, 0, 1), prefix_of(task_id, 2, 3), new_place(task_id, Path("a.mov"))]
+
+    assert {parse_key(key)[0] for key in made} == set(FOLDERS)
