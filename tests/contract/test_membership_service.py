@@ -6,7 +6,6 @@ A peer that is killed here is one whose `run` is cancelled without a good-bye.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,6 +30,7 @@ from membership.changes import Change
 from membership.config import lan
 from membership.service import MembershipService
 from membership.snapshot import load
+from tests.missing import do_without
 
 CONFIG = lan().scaled(0.2)
 KEY = bytes(range(32))
@@ -430,7 +430,7 @@ async def test_the_address_is_found_by_itself(listen: str, seen: str) -> None:
         try:
             peer = await here.start(seed.seed, listen=(listen, 0))
         except CannotListen:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("this machine has no IPv6")
+            do_without("this machine has no IPv6")
 
         await agreed([seed, peer])
 
@@ -443,7 +443,7 @@ async def test_peers_meet_over_ipv6() -> None:
         try:
             first = await here.start(listen=("::1", 0))
         except CannotListen:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("this machine has no IPv6")
+            do_without("this machine has no IPv6")
         second = await here.start(first.seed, listen=("::1", 0))
 
         await agreed([first, second])
@@ -465,7 +465,7 @@ async def test_only_what_the_socket_can_send_to_is_asked(listen: str, reached: s
         try:
             peer = await here.start(listen=(listen, 0))
         except CannotListen:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("this machine has no IPv6")
+            do_without("this machine has no IPv6")
         asked = []
         for host in ("192.0.2.7", "2001:db8::7"):
             before = peer.service.counters().get("sent_Join", 0)

@@ -86,7 +86,7 @@ async def test_a_wake_up_that_the_queue_has_lost(
         while not (await queue.depth()).ready:
             await sweeper.sweep()
             await trio.sleep(0.02)
-    await trio.sleep(0.35)
+    await trio.sleep(0.35)  # longer than `forgotten_s`: that nothing happens, only time tells
     await sweeper.sweep()
     assert (await queue.depth()).ready == 1
     assert await received(queue) == task_id

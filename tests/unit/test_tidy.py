@@ -15,6 +15,7 @@ import pytest
 
 from peer.events import EVENT_KINDS, EVENT_TYPES
 from pipeline.tasks import STEP_EVENTS
+from tests.missing import do_without
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("peer", "gossip", "membership", "pipeline", "scaling")
@@ -65,7 +66,7 @@ EVERYTHING = _modules(*ROOMS, "tests", ".github")
 def tracked() -> list[Path]:
     """Every file that is, or would be, committed."""
     if not (ROOT / ".git").exists():
-        pytest.skip("this is not a clone: there is no list of the files that belong to it")
+        do_without("this is not a clone: there is no list of the files that belong to it")
     listing = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT,

@@ -64,6 +64,13 @@ def once_taken_over() -> dict[Gate, list[str]]:
     return {gate: once if gate in (*UNCLAIMED, *COMMITTED) else twice for gate in Gate}
 
 
+async def finish(rig: Rig, crew: Crew) -> None:
+    """Let all work come to its end, and stop the peers."""
+    await rig.wait_until_settled(SETTLED_WITHIN_S)
+    await rig.wait_until_quiet()
+    await crew.stop()
+
+
 def all_done(trails: Mapping[UUID, Trail]) -> bool:
     return {trail.state for trail in trails.values()} == {PartState.DONE}
 
@@ -80,9 +87,7 @@ async def test_a_peer_is_killed_at_every_step(rig: Rig) -> None:
         await rig.wait_until_settled(TAKEN_OVER_WITHIN_S)
         await crew.start(victim)
         await rig.submit()
-        await rig.wait_until_settled(SETTLED_WITHIN_S)
-        await rig.wait_until_quiet()
-        await crew.stop()
+        await finish(rig, crew)
     trails = await rig.conclude()
     assert all_done(trails)
     assert attempts(trails, plan) == once_taken_over()
@@ -97,9 +102,7 @@ async def test_a_peer_is_frozen_for_five_seconds_at_every_step(rig: Rig) -> None
         await trio.sleep(5.0)
         victim.signal(signal.SIGCONT)
         await victim.open()
-        await rig.wait_until_settled(SETTLED_WITHIN_S)
-        await rig.wait_until_quiet()
-        await crew.stop()
+        await finish(rig, crew)
     trails = await rig.conclude()
     assert all_done(trails)
     assert attempts(trails, plan) == {gate: [str(Outcome.DONE)] for gate in Gate}
@@ -118,9 +121,7 @@ async def test_a_peer_is_frozen_for_a_minute_at_every_step(rig: Rig) -> None:
         await trio.sleep_until(frozen_until)
         victim.signal(signal.SIGCONT)
         await rig.submit()
-        await rig.wait_until_settled(SETTLED_WITHIN_S)
-        await rig.wait_until_quiet()
-        await crew.stop()
+        await finish(rig, crew)
     trails = await rig.conclude()
     assert all_done(trails)
     assert attempts(trails, plan) == once_taken_over()
@@ -142,9 +143,7 @@ async def test_a_peer_is_killed_while_the_ledger_is_away(rig: Rig) -> None:
         await victim.gone()
         await trio.to_thread.run_sync(ledger.start)
         await crew.start(victim)
-        await rig.wait_until_settled(SETTLED_WITHIN_S)
-        await rig.wait_until_quiet()
-        await crew.stop()
+        await finish(rig, crew)
     trails = await rig.conclude()
     assert all_done(trails)
     assert attempts(trails, plan) == once_taken_over()
@@ -162,9 +161,7 @@ async def test_a_peer_is_cut_off_at_every_step(rig: Rig) -> None:
         await rig.wait_until_settled(TAKEN_OVER_WITHIN_S)
         victim.mend()
         await rig.submit()
-        await rig.wait_until_settled(SETTLED_WITHIN_S)
-        await rig.wait_until_quiet()
-        await crew.stop()
+        await finish(rig, crew)
     trails = await rig.conclude()
     assert all_done(trails)
     assert attempts(trails, plan) == once_taken_over()

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.chaos.services.crew import ROOT
+from tests.missing import do_without
 from tests.servers.postgres import is_alive, public_directory
 from tests.servers.rabbitmq import why_missing
 
@@ -35,7 +36,7 @@ PROGRAMS = {"postgres", "epmd", "beam.smp", "juicefs"}
 def run() -> Iterator[psutil.Process]:
     """A process that has started all servers, and has frozen them."""
     if (why := why_missing()) is not None:
-        pytest.skip(why)
+        do_without(why)
     with public_directory() as directory:
         command = [sys.executable, "-c", RUN, str(directory)]
         started: list[psutil.Process] = []
