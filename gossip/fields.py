@@ -251,8 +251,8 @@ MORE_BYTES_MAX = 64
 """Of a body's fields that only later versions know. They are passed on as they came: a peer that
 heard its own row without them would have to contradict it, again and again."""
 
-# What a `Body` consists of, in the order in which it is sent.
-_BODY: Mapping[str, Kind] = {
+# What every `Body` consists of, in the order in which it is sent.
+_BODY: dict[str, Kind] = {
     "address": ADDRESS,
     "name": TEXT,
     "node": TEXT,
@@ -262,6 +262,13 @@ _BODY: Mapping[str, Kind] = {
     "priority": NUMBER_16,
     "encoders": NUMBER_32,
     "keys": NUMBER_32,
+}
+
+# What was added since, each with what it is when it is not said. Behind the last one that says
+# something nothing is sent: so a body has one form only, and one that says nothing here has the
+# form that earlier versions know. They pass on the rest as `more`.
+_ADDED: Mapping[str, tuple[Kind, object]] = {
+    "parked": (TRUTH, False),
 }
 
 
@@ -274,10 +281,18 @@ def _body_to_wire(body: Body) -> bytes:
     """
     elements = [kind.written(getattr(body, name)) for name, kind in _BODY.items()]
     more = unpack_untrusted(body.more) if body.more else ()
-    packed = pack([*elements, *more])
+    packed = pack([*elements, *_added_to_wire(body), *more])
     if _body_untrusted(packed) != body:
         raise ValueError(f"address: {body.address} is not in its canonical form")
     return packed
+
+
+def _added_to_wire(body: Body) -> list[object]:
+    """All of what was added when a later version has said more still, else what is needed."""
+    said = [(kind, getattr(body, name), unsaid) for name, (kind, unsaid) in _ADDED.items()]
+    while said and not body.more and said[-1][1] == said[-1][2]:
+        said.pop()
+    return [kind.written(value) for kind, value, _ in said]
 
 
 @lru_cache(_CACHED)
@@ -285,13 +300,14 @@ def _body_untrusted(packed: bytes) -> Body:
     elements = unpack_untrusted(packed)
     if len(elements) < len(_BODY):
         raise ValueError(f"a body of {len(elements)} fields has too few")
+    kinds = _BODY | {name: kind for name, (kind, _) in _ADDED.items()}
     values: dict[str, Any] = {}
-    for (name, kind), element in zip(_BODY.items(), elements, strict=False):
+    for (name, kind), element in zip(kinds.items(), elements, strict=False):
         try:
             values[name] = kind.from_wire(element)
         except ValueError as misfit:
             raise ValueError(f"{name}: {misfit}") from None
-    more = pack(list(elements[len(_BODY) :])) if len(elements) > len(_BODY) else b""
+    more = pack(list(elements[len(kinds) :])) if len(elements) > len(kinds) else b""
     if len(more) > MORE_BYTES_MAX:
         raise ValueError(f"{len(more)} bytes of unknown fields are too many")
     return Body(**values, more=more)

@@ -6,7 +6,7 @@ receiver's table by `rows.merge`; what is `loads` is a blob of load records, fre
     failure detection    Heartbeat, Watch, WatchOk, Ping, Ack, PingRequest, Alert, AlertOk
     dissemination        Gossip, Digest, Page
     joining, keys        Join, JoinOk, Keys
-    people's orders      Order, OrderOk
+    orders               Order, OrderOk
 
 A message from a session that has not yet proved to be live (by echoing a nonce of ours) is obeyed
 only if it is one of `HANDSHAKE`: everything else might be a recording.
@@ -190,11 +190,16 @@ class Keys:
 
 
 class Verb(IntEnum):
-    """What a person may ask of a peer elsewhere."""
+    """What a person, or the scaler, may ask of a peer elsewhere.
+
+    A peer of an earlier version knows none of the later ones, and never answers them.
+    """
 
     DRAIN = 1
     RESUME = 2
     LEAVE = 3
+    PARK = 4  # the scaler's drain: it ends by itself unless it is said again
+    UNPARK = 5  # ends a park, and never what a person has said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,9 @@ class Body:
         priority: Lower ones lead first.
         encoders: Which encoders it has, as bits; what each means, the caller knows.
         keys: The stamp of the key ring that it holds.
+        parked: It takes no new work because the scaler has asked for that. Here and not among the
+            load's flags, which are all in use; and the leader that parks itself should go on
+            leading, while who drains should not.
         more: What a later version says beyond that, as it came: passed on, and not understood.
     """
 
@@ -63,6 +66,7 @@ class Body:
     priority: int = 0
     encoders: int = 0
     keys: int = 0
+    parked: bool = False
     more: bytes = b""
 
 

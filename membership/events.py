@@ -10,8 +10,12 @@ from typing import ClassVar
 class ContainerFailureDetected:
     """A peer is dead, and what it held can be given to others.
 
+    Told once of each life; a second time, with `out_of_memory`, where that was found out after the
+    death itself was told with another reason.
+
     Args:
-        failed_uid: 16 hexadecimal digits, as in every event's envelope.
+        failed_uid: 16 hexadecimal digits, as in every event's envelope. Empty, as name and epoch,
+            for a container that failed before any peer was heard from it.
         failed_name: What people call that peer.
         failed_epoch: The start of it that died; a restarted peer has a higher one.
         failed_container: The container's id, or `pid:N` for a local process. Empty where the peer
@@ -20,6 +24,9 @@ class ContainerFailureDetected:
         silent_s: For how long nothing had been heard of it.
         witnesses: How many peers found it silent; 0 when whoever records this was only told, by
             other peers or by the orchestrator.
+        reason: `silent` (the others do not hear it), `restarted` (its next life tells of it),
+            `ended` (the orchestrator says so), or `out_of_memory`, whoever found that.
+        detail: The orchestrator's own words; empty where it was not the orchestrator.
     """
 
     kind: ClassVar[str] = "ContainerFailureDetected"
@@ -30,3 +37,5 @@ class ContainerFailureDetected:
     failed_node: str
     silent_s: float
     witnesses: int
+    reason: str = ""
+    detail: str = ""

@@ -9,7 +9,7 @@ from gossip.rows import State
 from membership.changes import Change, LeaderProposed, MemberDied, MemberForgotten, MemberSuspected
 from membership.core import Core
 from membership.detector import Verdict
-from membership.election import best
+from membership.election import best, has_resigned
 from membership.orders import Orders
 from membership.questions import Purpose, Question
 from membership.turns import Turns
@@ -151,7 +151,9 @@ class Rounds:
         candidate = best(fit, self._load_of, core.config.heartbeat_interval_s)
         if core.health.deaf(now):
             candidate = None
-        if core.election.observe(now, candidate, heard):
+        leading = None if core.election.leader is None else core.table.get(core.election.leader)
+        resigned = leading is not None and has_resigned(leading.row, self._load_of(leading.row.uid))
+        if core.election.observe(now, candidate, heard, resigned=resigned):
             core.changes.append(LeaderProposed(uid=core.election.leader))
         core.detector.sides(now, core.election.quorate)
 

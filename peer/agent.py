@@ -6,7 +6,7 @@ Nested nurseries, named by what lives in them:
       services    the control socket, the sweeper, the undertaker, whatever else goes on beside work
         records   the writer of the counted events
           jobs    the parts being worked on
-            intake  the loop that takes new ones, while this peer does not drain
+            intake  the loop that takes new ones, while nobody says that this peer shall not
 
 Stopping is one line: end `intake`, give `jobs` a deadline, cancel `records` and `services`, say
 good-bye, cancel `cluster`. So the others see a stopping peer drain, and then leave; they hear of it
@@ -24,29 +24,36 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import inf
 from typing import Any
 
 import msgspec
 import trio
 
 from gossip.messages import Verb
-from membership.changes import Change, IdentityLost, OrderReceived
+from membership.changes import Change, IdentityLost, MemberChanged, MemberJoined, OrderReceived
 from peer import identity, status
 from peer.assembly import Among, Parts, assemble
 from peer.cluster_news import log_change
 from peer.cluster_requests import ClusterRequests
 from peer.config import Config
+from peer.container_memory import ContainerMemory, KillRecord
 from peer.control import Command, ControlServer, SendItem
 from peer.duties import Bury, former_life
+from peer.ended import Ended
 from peer.errors import CommandFailed
 from peer.events import EventStamper
 from peer.examination import examine, examine_gossip
 from peer.gossip_log import GossipLog
-from peer.machine import default_name
+from peer.likeness import Likeness
 from peer.neighbours import Neighbours, renamed
 from peer.own import own_directory
 from peer.protocol import PeerStatus
 from peer.requests import COMMANDS
+from peer.restraint import Restraint
+from peer.scale import requests as scale_requests
+from peer.scaling_peers import ScalingPeers
+from peer.undertaker import PRESSING
 from peer.usage import UsageMeter
 from peer.work import Work
 from pipeline.errors import LedgerUnavailable, Unavailable
@@ -60,8 +67,14 @@ log = logging.getLogger(__name__)
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 
-HAND_BACK_S = 5.0
+HAND_BACK_S = 4.0
 """How long the ledger may take to hear that work is handed back, when the grace is over."""
+
+ABOUT_MEMBERS = (*PRESSING, MemberJoined, MemberChanged)
+"""The changes after which the scaler looks at once."""
+
+MEMORY_LOOK_S = 1.0
+"""How often the kernel's count of those that it has ended is looked at; a small file."""
 
 QUEUE_LOOK_S = 10.0
 """How often the queue is asked how much is waiting. Every peer asks, so not every second."""
@@ -91,16 +104,16 @@ class Agent:
     """One peer.
 
     Args:
-        lifeline: A file descriptor that reaches its end when whoever started this peer is gone;
-            the peer then hands its work back and stops.
+        likeness: How it was started. Its `lifeline` is a file descriptor that reaches its end when
+            whoever started this peer is gone; the peer then hands its work back and stops.
     """
 
-    def __init__(self, config: Config, *, lifeline: int | None = None) -> None:
+    def __init__(self, config: Config, likeness: Likeness | None = None) -> None:
         self._config = config
-        self._lifeline = lifeline
+        self._likeness = likeness or Likeness()
         self._places = config.places.peer(config.peer.name)
         self._stop = Stop()
-        self._draining = False
+        self._restraint = Restraint(config.peer.park_s)
         self._turned = trio.Event()
         self._started_at = datetime.now(UTC)
         self._meter = UsageMeter()
@@ -116,14 +129,17 @@ class Agent:
             PeerError, PipelineError: The peer cannot start; the message says what to do.
         """
         with own_directory(self._places):
+            memory = ContainerMemory()
+            self._kills = KillRecord(self._places.memory_kills, memory)
             crashed = identity.crashed(self._places.identity)
             saved = identity.renew(self._places.identity)
             self._holder = Holder(
                 peer_uid=saved.uid,
                 peer_name=self._config.peer.name,
                 epoch=saved.epoch,
-                container=f"pid:{os.getpid()}",
-                node=default_name(),
+                container=self._config.peer.container or f"pid:{os.getpid()}",
+                node=self._config.peer.node,
+                memory_bytes=memory.limit_bytes,
             )
             self._stamper = EventStamper(
                 saved, container=self._holder.container, node=self._holder.node
@@ -137,12 +153,16 @@ class Agent:
                 on_event=self._log.note_event,
             )
             if crashed is not None:
+                out_of_memory = self._kills.ran_out()
                 self._own_burial = former_life(
                     crashed.uid,
                     crashed.epoch,
                     name=self._holder.peer_name,
                     node=self._holder.node,
+                    out_of_memory=out_of_memory,
+                    memory_bytes=memory.limit_bytes if out_of_memory else None,
                 )
+            self._kills.keep()
             try:
                 await self._take_part()
             finally:
@@ -154,8 +174,9 @@ class Agent:
         """Be a member of the cluster for as long as there is something to do."""
         async with trio.open_nursery() as cluster:
             cluster.start_soon(self._watch_signals)
-            if self._lifeline is not None:
-                cluster.start_soon(self._watch_lifeline, self._lifeline)
+            cluster.start_soon(self._watch_park)
+            if self._likeness.lifeline is not None:
+                cluster.start_soon(self._watch_lifeline, self._likeness.lifeline)
             await cluster.start(self._neighbours.run)
             await self._serve()
             await self._neighbours.leave()
@@ -203,7 +224,12 @@ class Agent:
                 view=self._neighbours.view,
                 may_take=self._neighbours.may_take,
                 answers=self._neighbours.answers,
+                peers=ScalingPeers(self._neighbours, self._obey, remaining=_unknown),
+                may_lead=self._neighbours.set_reaching,
+                ended=self._hear_ended,
+                hears=self._neighbours.hears,
                 own_burial=self._own_burial,
+                likeness=self._likeness,
             )
             parts = assemble(self._config, self._stamper, among, note_waiting=self._note_waiting)
             self._parts = await stack.enter_async_context(parts)
@@ -222,25 +248,29 @@ class Agent:
         parts.worker.holder = self._holder  # it may have changed while the ledger was waited for
         self._neighbours.set_encoders(parts.encoders)
         self._neighbours.tell()
-        for run in parts.beside:
-            services.start_soon(run)
         services.start_soon(self._watch_queue, parts)
-        log.info("working", extra={"action": "started", "slots": self._config.peer.slots})
-        async with trio.open_nursery() as records:
-            records.start_soon(self._log.run)
-            async with trio.open_nursery() as jobs:
-                services.start_soon(self._end_jobs, parts, jobs.cancel_scope)
-                await self._take_work(parts, jobs)
-            # A sweep may hang in a server that does not answer.
-            parts.database.stop_within(HAND_BACK_S)
-            records.cancel_scope.cancel()
+        services.start_soon(self._watch_memory)
+        # They end before what they use is taken down: a leader still has its lease to give back.
+        async with trio.open_nursery() as beside:
+            for run in parts.beside:
+                beside.start_soon(run)
+            log.info("working", extra={"action": "started", "slots": self._config.peer.slots})
+            async with trio.open_nursery() as records:
+                records.start_soon(self._log.run)
+                async with trio.open_nursery() as jobs:
+                    services.start_soon(self._end_jobs, parts, jobs.cancel_scope)
+                    await self._take_work(parts, jobs)
+                # A sweep may hang in a server that does not answer.
+                parts.database.stop_within(HAND_BACK_S)
+                records.cancel_scope.cancel()
+            beside.cancel_scope.cancel()
         self._own_burial = parts.undertaker.own_burial
 
     async def _take_work(self, parts: Parts, jobs: trio.Nursery) -> None:
-        """Take work whenever this peer does not drain, until it is told to stop."""
+        """Take work whenever nobody has said that it shall not, until it is told to stop."""
         while not self._stop.asked.is_set():
             turned = self._turned
-            if self._draining:
+            if self._restraint.holds:
                 await turned.wait()
                 continue
             async with trio.open_nursery() as intake:
@@ -264,10 +294,33 @@ class Agent:
                 self._queue_ready = (await parts.queue.depth()).ready
             await trio.sleep(QUEUE_LOOK_S)
 
+    async def _watch_memory(self) -> None:
+        """Keep in mind what the kernel has ended by now, should this peer be the next."""
+        while True:
+            await trio.sleep(MEMORY_LOOK_S)
+            if await trio.to_thread.run_sync(self._kills.keep):
+                log.warning(
+                    "the kernel has ended a process of this container for lack of memory",
+                    extra={"action": "out_of_memory"},
+                )
+
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 self._ask_to_stop(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+
+    async def _watch_park(self) -> None:
+        """End a park that nobody says again."""
+        while True:
+            turned, until = self._turned, self._restraint.parked_until
+            with trio.move_on_at(until if until > -inf else inf):
+                await turned.wait()
+            if self._restraint.expire(trio.current_time()):
+                log.warning(
+                    "no longer parked: nobody has said it again",
+                    extra={"action": "unparked", "park_s": self._config.peer.park_s},
+                )
+                self._turn()
 
     async def _watch_lifeline(self, lifeline: int) -> None:
         """Wait for the other end of a pipe to be closed, which the kernel does for the dead too."""
@@ -278,16 +331,17 @@ class Agent:
 
     def _ask_to_stop(self, exit_status: int, *, hurry: bool = False) -> None:
         self._stop.ask(exit_status, hurry=hurry)
-        self._drain(True)
+        self._note(self._restraint.stop(), "draining")
         self._turn()  # also where it was draining already
+        if self._parts is not None:
+            self._parts.scaling.resign()
 
-    def _drain(self, draining: bool) -> None:
-        """Take no more work, or take it again; who is stopping does not begin anew."""
-        if draining == self._draining or (self._stop.asked.is_set() and not draining):
+    def _note(self, changed: bool, action: str) -> None:
+        """Act on it when somebody's word has changed whether work is taken, or why not."""
+        if not changed:
             return
-        self._draining = draining
-        said = "draining: no more work is taken" if draining else "taking work again"
-        log.info(said, extra={"action": "draining" if draining else "resumed"})
+        said = "no more work is taken" if self._restraint.holds else "taking work again"
+        log.info(said, extra={"action": action})
         self._turn()
 
     def _turn(self) -> None:
@@ -303,6 +357,8 @@ class Agent:
         self._log.note_change(change)
         if self._parts is not None:
             self._parts.undertaker.notice(change)
+            if isinstance(change, ABOUT_MEMBERS):
+                self._parts.scaling.notice()
         match change:
             case OrderReceived():
                 self._obey(change.verb)
@@ -314,12 +370,23 @@ class Agent:
                 if self._parts is not None:
                     self._parts.worker.holder = self._holder
 
+    def _hear_ended(self, ended: Ended) -> None:
+        """Hear from the orchestrator of a container that has ended by itself."""
+        about = {"action": "ended", "container": ended.container, "node": ended.node}
+        log.warning("a container has ended", extra={**about, "why": ended.reason})
+        if self._parts is not None:
+            self._parts.undertaker.note_ended(ended)
+
     def _obey(self, verb: Verb) -> None:
         match verb:
             case Verb.DRAIN:
-                self._drain(True)
+                self._note(self._restraint.drain(), "draining")
+            case Verb.PARK:
+                self._note(self._restraint.park(trio.current_time()), "parked")
+            case Verb.UNPARK:
+                self._note(self._restraint.unpark(), "unparked")
             case Verb.RESUME:
-                self._drain(False)
+                self._note(self._restraint.resume(), "resumed")
                 if self._parts is not None:
                     self._parts.worker.release()
                     self._neighbours.tell()
@@ -332,14 +399,19 @@ class Agent:
     def _worker(self) -> Worker | None:
         return self._parts.worker if self._parts is not None else None
 
+    @property
+    def _slots(self) -> int:
+        return self._worker.slots if self._worker is not None else self._config.peer.slots
+
     def _work_now(self) -> Work:
         """What the others are told once a second."""
         return status.work(
             self._worker,
             self._awaited,
-            slots=self._config.peer.slots,
+            slots=self._slots,
             queue=self._queue_ready,
-            draining=self._draining,
+            draining=self._restraint.draining,
+            parked=self._restraint.parked,
         )
 
     async def _write_records(self, records: Sequence[Record]) -> None:
@@ -354,14 +426,17 @@ class Agent:
         about_cluster = ClusterRequests(
             self._neighbours, self._log, self._obey, name=self._config.peer.name
         ).commands()
-        return {**own, **about_cluster, **{name: self._when_ready(name) for name in COMMANDS}}
+        later = {name: self._when_ready(name) for name in (*COMMANDS, *scale_requests.COMMANDS)}
+        return {**own, **about_cluster, **later}
 
     def _when_ready(self, name: str) -> Command:
         async def command(arguments: Mapping[str, Any], send_item: SendItem) -> Any:
             if self._parts is None:
                 state = "stopping" if self._stop.asked.is_set() else "starting"
                 raise CommandFailed(f"this peer is still {state}; try again in a moment")
-            return await self._parts.requests.commands()[name](arguments, send_item)
+            parts = self._parts
+            commands = {**parts.requests.commands(), **parts.scaling.commands}
+            return await commands[name](arguments, send_item)
 
         return command
 
@@ -382,8 +457,10 @@ class Agent:
             pid=os.getpid(),
             version=version("grapevine"),
             node=self._holder.node,
-            state=status.state(worker, draining=self._draining),
-            slots=self._config.peer.slots,
+            state=status.state(
+                worker, draining=self._restraint.draining, parked=self._restraint.parked
+            ),
+            slots=self._slots,
             running=status.running(worker),
             started_at=self._started_at,
             data_dir=str(self._config.peer.data_dir),
@@ -398,3 +475,7 @@ class Agent:
 
 class _Doctor(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     notify: bool = False
+
+
+def _unknown(_uid: str) -> None:
+    """How long a peer will work: gossip does not say. The scaler has it from the ledger."""

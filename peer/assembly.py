@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,16 @@ from peer import adapters
 from peer.adapters import About, NoteWaiting
 from peer.conduct_file import ConductFile
 from peer.config import Config
+from peer.container_memory import ContainerMemory
 from peer.duties import Bury
+from peer.ended import Ended
 from peer.events import decode_event
 from peer.intake import SizeOf
+from peer.likeness import Likeness
 from peer.machine import processors
 from peer.requests import Requests
-from peer.undertaker import Undertaker
+from peer.scale.opening import Scaling, Surroundings, open_scaling
+from peer.undertaker import Hears, Undertaker
 from pipeline.clearing import Clearer
 from pipeline.errors import PipelineError
 from pipeline.events import Recorder
@@ -46,6 +50,7 @@ from pipeline.spooling import SpoolingLedger
 from pipeline.sweeper import Sweeper, expiry
 from pipeline.tasks import Holder
 from pipeline.worker import Worker, WorkerConfig
+from scaling.ports import Peers
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +69,24 @@ class Among:
         view: What it believes of the cluster.
         may_take: Why it should take no work, as far as the cluster goes.
         answers: Whether the holder of a claim still gives a sign of life.
+        peers: The others as the scaler is to see them.
+        may_lead: Told whether this peer reaches what a leader has to act on.
+        ended: Told of each container that the orchestrator has seen end by itself.
+        hears: Whether a life does, whatever it holds.
         own_burial: What is to be told of its former life, where that was a crash.
+        likeness: How another peer like this one is started.
     """
 
     holder: Callable[[], Holder]
     view: Callable[[], View]
     may_take: MayTake
     answers: Answers
+    peers: Peers
+    may_lead: Callable[[bool], None]
+    ended: Callable[[Ended], None]
+    hears: Hears
     own_burial: Bury | None = None
+    likeness: Likeness = field(default_factory=Likeness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +103,7 @@ class Parts:
     undertaker: Undertaker
     beside: Sequence[Callable[[], Awaitable[None]]]
     requests: Requests
+    scaling: Scaling
     desk: TaskDesk
     spooling: SpoolingLedger
     queue: TaskQueue
@@ -142,6 +158,24 @@ async def assemble(
             ledger=ledger,
             spooling=spooling,
             queue=queue,
+            scaling=stack.enter_context(
+                open_scaling(
+                    config,
+                    Surroundings(
+                        database=database,
+                        ledger=ledger,
+                        queue=queue,
+                        recorder=recorder,
+                        peers=among.peers,
+                        holder=lambda: among.holder().peer_uid,
+                        view=among.view,
+                        may_lead=among.may_lead,
+                        container=among.holder().container,
+                        likeness=among.likeness,
+                        ended=among.ended,
+                    ),
+                )
+            ),
             channel=adapters.open_channel(config),
             about={"ledger": about_ledger, "queue": about_queue, "store": about_store},
         )
@@ -160,6 +194,7 @@ class _Means:
     ledger: PostgresLedger
     spooling: SpoolingLedger
     queue: TaskQueue
+    scaling: Scaling
     channel: AppriseChannel | None
     about: Mapping[str, About]
 
@@ -175,6 +210,7 @@ def _put_together(config: Config, recorder: Recorder, among: Among, means: _Mean
         view=among.view,
         own=among.holder,
         recorder=recorder,
+        hears=among.hears,
         own_burial=among.own_burial,
     )
     beside: list[Callable[[], Awaitable[None]]] = [
@@ -186,6 +222,7 @@ def _put_together(config: Config, recorder: Recorder, among: Among, means: _Mean
         means.spooling.run,
         Clearer(clearing=ledger, store=store, rng=rng).run,
     ]
+    beside.extend(means.scaling.beside)
     if (channel := means.channel) is not None:
         beside.append(Notifier(notices=ledger, channel=channel, config=config.notify, rng=rng).run)
     return Parts(
@@ -200,6 +237,7 @@ def _put_together(config: Config, recorder: Recorder, among: Among, means: _Mean
             size_of=means.size_of,
             attempts_max=config.retry.attempts_max,
         ),
+        scaling=means.scaling,
         desk=ledger,
         spooling=means.spooling,
         queue=queue,
@@ -234,6 +272,7 @@ def _worker(
         may_take=among.may_take,
         answers=among.answers,
         witnesses=means.ledger,
+        memory=ContainerMemory(),
         diary=ConductFile(config.places.peer(config.peer.name).conduct),
     )
 

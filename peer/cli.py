@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from peer.commands import cluster, demo, events, peers, store, tasks
+from peer.commands import cluster, demo, events, peers, scale, store, tasks
 from peer.commands.session import Boundary
 
 EPILOG = """\b
@@ -44,6 +44,7 @@ for command in (
     cluster.drain,
     cluster.resume,
     cluster.leave,
+    scale.scale,
     cluster.keys,
     store.store,
     peers.doctor,

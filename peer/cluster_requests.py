@@ -25,7 +25,7 @@ from peer.gossip_log import GossipLog
 from peer.protocol import KeyHolder, Ordered, ShownKey, ShownKeys
 from peer.table import lives, ring_version, shown_table, uid_text
 
-COMMANDS = ("table", "drain", "resume", "leave", "keys", "local_events")
+COMMANDS = ("table", "drain", "resume", "leave", "park", "unpark", "keys", "local_events")
 
 UID_DIGITS_MIN = 4
 """Fewer digits of a uid are not looked up: they could be anybody's, and soon are."""
@@ -100,6 +100,8 @@ class ClusterRequests:
             "drain": self._ordering(Verb.DRAIN),
             "resume": self._ordering(Verb.RESUME),
             "leave": self._ordering(Verb.LEAVE),
+            "park": self._ordering(Verb.PARK),
+            "unpark": self._ordering(Verb.UNPARK),
             "keys": self._keys,
             "local_events": self._local_events,
         }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -31,16 +31,29 @@ from pipeline.notify.config import NotifyConfig
 from pipeline.queues.rabbitmq.config import RabbitConfig
 from pipeline.retry import RetryPolicy
 from pipeline.stores.s3.config import S3Config
+from scaling.config import ScalingConfig
+from scaling.providers.config import ProviderConfig
+from scaling.swarm.config import SwarmConfig
 
 PREFIX = "GRAPEVINE_"
 CONFIG_VARIABLE = "GRAPEVINE_CONFIG"
 """Names the TOML file, for those who cannot give `--config`."""
+
+SWARM_NAME_LETTERS_MAX = 64
+"""Docker's limit for the name of a Swarm config: claims on nodes are such."""
 
 Name = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="a name of at most 63 letters, digits, dots, dashes and underscores",
+    ),
+]
+Label = Annotated[
+    str,
+    Meta(
+        pattern=r"^[!-~]{1,64}$",
+        description="a text of at most 64 characters, without blanks",
     ),
 ]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -60,8 +73,19 @@ class PeerConfig:
     slots: Annotated[int, Meta(ge=1, le=1024)]
     # How many parts are worked on at the same time. Each runs an ffmpeg of its own. Default: the
     # processors this process may use.
+    node: Label
+    # The machine that this peer says it is on, in the table, in claims and in events. In a Swarm
+    # {{.Node.Hostname}}, so that it is the node's name and not the container's. Default: the
+    # machine's name.
+    container: Label | None = None
+    # What this peer calls its container there. In a Swarm {{.Task.ID}}, by which the orchestrator
+    # knows it: the scaler finds a container's peer by it. None: `pid:` and the process's number.
     stop_grace_s: Annotated[float, Meta(ge=0)] = 30.0
-    # After SIGTERM, how long running work may go on before it is handed back.
+    # After SIGTERM, how long running work may go on before it is handed back. The orchestrator's
+    # own grace must be longer by 15 s or so: it kills what is there when that is over.
+    park_s: Annotated[float, Meta(gt=0)] = 600.0
+    # For how long the scaler's park holds after it was last said. The scaler says it once a
+    # minute; when it is gone for good, its parks end.
     handover_s: Annotated[float, Meta(ge=1, le=1500)] = 900.0
     # For how long the queue's message stays unacknowledged while its part is worked on. Until then
     # a killed peer's task comes back as soon as the queue misses it; from then on the ledger's
@@ -202,6 +226,60 @@ class MembershipSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingSettings(ScalingConfig):
+    """How many containers and nodes there are, and who starts and stops them: the policy's own
+    settings (scaling/README.md says what each does), and these.
+    """
+
+    dry_run: bool = False
+    # While this peer leads: decide, put down what would be done (`peerctl scale explain`), and do
+    # nothing. To try settings on a cluster that works; `peerctl scale pause` does it for all peers.
+    swarm: SwarmConfig = field(default_factory=SwarmConfig)
+    # With orchestrator = "swarm".
+    provider: ProviderConfig = field(default_factory=ProviderConfig)
+    # Where nodes come from, beyond those that are there.
+
+    def __post_init__(self) -> None:
+        # Not super(): a class with slots is made anew, and super() would look for the first one.
+        ScalingConfig.__post_init__(self)
+        if self.dry_run and self.orchestrator == "none":
+            raise ValueError(
+                "scaling.dry_run would do nothing, for scaling.orchestrator is 'none': nothing "
+                'scales; write orchestrator = "local" or "swarm", or remove it'
+            )
+        if self.orchestrator != "swarm":
+            for name, section in (("swarm", self.swarm), ("provider", self.provider)):
+                if section != type(section)():
+                    raise ValueError(
+                        f"[scaling.{name}] has settings, and scaling.orchestrator is "
+                        f"{self.orchestrator!r}: they would do nothing; write orchestrator = "
+                        '"swarm", or remove them'
+                    )
+        longest = f"{self.swarm.service}-intent-{self.pool}-9999"
+        if self.provider.makes_nodes and len(longest) > SWARM_NAME_LETTERS_MAX:
+            raise ValueError(
+                f"scaling.swarm.service and scaling.pool are too long together: {longest!r} has to "
+                f"fit into {SWARM_NAME_LETTERS_MAX} letters; give one of them a shorter name"
+            )
+
+    @property
+    def policy(self) -> ScalingConfig:
+        """What decisions are made of, and recorded with: nothing secret is in it."""
+        names = [setting.name for setting in fields(ScalingConfig)]
+        return ScalingConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def swarm_config(self) -> SwarmConfig:
+        """The Swarm, with what is the same for all orchestrators."""
+        return replace(self.swarm, pool=self.pool, containers_per_node=self.containers_per_node)
+
+    @property
+    def provider_config(self) -> ProviderConfig:
+        """The provider, with the pool's name."""
+        return replace(self.provider, pool=self.pool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything, by section."""
 
@@ -215,6 +293,7 @@ class Config:
     notify: NotifyConfig
     gossip: GossipSettings
     membership: MembershipSettings
+    scaling: ScalingSettings
 
     @property
     def places(self) -> Places:
@@ -250,6 +329,7 @@ def load(
     known = {option.path: option for option in options.options_of(Config)}
     defaults = {
         "peer.name": default_name(),
+        "peer.node": default_name(),
         "peer.data_dir": default_data_dir(environment),
         "peer.slots": processors(),
     }

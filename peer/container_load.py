@@ -117,15 +117,15 @@ class ContainerLoad:
     def _measure_memory(self) -> float:
         available, total = machine_memory(read(self._root / "proc/meminfo"))
         shares = [
-            used / min(limit, total or limit) for used, limit in _memory_limits(self._memory_chain)
+            used / min(limit, total or limit) for used, limit in memory_limits(self._memory_chain)
         ]
         if not shares and total:
             shares = [(total - available) / total]
         return _share(max(shares, default=0.0))
 
 
-def _memory_limits(chain: Chain | None) -> Iterator[tuple[float, float]]:
-    """What each limited group uses, and may use, in bytes."""
+def memory_limits(chain: Chain | None) -> Iterator[tuple[float, float]]:
+    """What each limited group around this process uses, and may use, in bytes."""
     if chain is None:
         return
     for group in chain.groups:

@@ -29,7 +29,7 @@ from gossip.rows import Row, State
 from membership.changes import Change, MemberDied, MemberRestarted
 from membership.events import ContainerFailureDetected
 from membership.view import Member, View
-from pipeline.standing import ENDED, SUSPENSION_S, Death, Life
+from pipeline.standing import ENDED, EXPLAINED, SUSPENSION_S, Death, Life
 
 HEAD_START_S = 5.0
 """How long deputies leave a duty to the leader, and 1 s more for each before them."""
@@ -42,6 +42,8 @@ RENEW_S = 0.4 * SUSPENSION_S
 """How often a suspension is said again."""
 
 STARTED_AGAIN = "was started again without having left"
+
+RAN_OUT = "was ended by the kernel for lack of memory, and started again"
 
 GRAVES_MAX = 1024
 """How many ended lives are remembered that the view does not show. Leases cover the rest."""
@@ -178,6 +180,7 @@ class Duties:
                 failed_node=row.body.node,
                 silent_s=round(silent_s, 3),
                 witnesses=witnesses,
+                reason="restarted" if how == STARTED_AGAIN else "silent",
             ),
         )
 
@@ -242,17 +245,34 @@ def turn_s(view: View, uid: int) -> float | None:
     return (HEAD_START_S if leader is not None else 0.0) + rank * STEP_S
 
 
-def former_life(uid: str, epoch: int, *, name: str, node: str) -> Bury:
+def former_life(
+    uid: str,
+    epoch: int,
+    *,
+    name: str,
+    node: str,
+    out_of_memory: bool = False,
+    memory_bytes: int | None = None,
+) -> Bury:
     """The burial of the life that this very peer had before, and did not end in good order.
 
     The others may do the same, by its incarnations; the ledger lets it happen once.
 
     Args:
         name, node: As they are now. Which container it was, nobody has written down.
+        out_of_memory: The kernel has ended it for lack of memory.
+        memory_bytes: How much it might use, where that was too little.
     """
-    life = Life(peer_uid=uid, epoch=epoch, incarnation=ENDED)
+    over = EXPLAINED if out_of_memory else ENDED
+    life = Life(peer_uid=uid, epoch=epoch, incarnation=over)
     return Bury(
-        death=Death(life=life, how=STARTED_AGAIN, silent_s=0.0),
+        death=Death(
+            life=life,
+            how=RAN_OUT if out_of_memory else STARTED_AGAIN,
+            silent_s=0.0,
+            out_of_memory=out_of_memory,
+            memory_bytes=memory_bytes,
+        ),
         event=ContainerFailureDetected(
             failed_uid=uid,
             failed_name=name,
@@ -261,6 +281,7 @@ def former_life(uid: str, epoch: int, *, name: str, node: str) -> Bury:
             failed_node=node,
             silent_s=0.0,
             witnesses=0,
+            reason="out_of_memory" if out_of_memory else "restarted",
         ),
     )
 

@@ -14,10 +14,12 @@ import trio
 from membership.view import View
 from peer.assembly import Parts
 from peer.protocol import Check
+from peer.scale.opening import Means
 from peer.table import lives
 from peer.terminal import program
 from pipeline.errors import PipelineError, StoreUnavailable
 from pipeline.notify.message import trial
+from scaling.ports import ScalingError
 
 TRY_WITHIN_S = 5.0
 SEND_WITHIN_S = 20.0
@@ -51,6 +53,7 @@ async def examine(
         "queue": partial(_queue, parts),
         "store": partial(_store, parts),
     }
+    scaling = parts.scaling
     found: dict[str, Check] = {}
 
     async def look(check: str, attempt: Callable[[], Awaitable[str]]) -> None:
@@ -59,11 +62,16 @@ async def examine(
     async def look_at_notices() -> None:
         found["notify"] = await examine_notices(parts.channel, name, send=notify)
 
+    async def look_at_orchestrator(means: Means) -> None:
+        found["orchestrator"] = await examine_orchestrator(means, led=scaling.led())
+
     async with trio.open_nursery() as nursery:
         for check, attempt in attempts.items():
             nursery.start_soon(look, check, attempt)
         nursery.start_soon(look_at_notices)
-    return [found[check] for check in (*attempts, "notify")]
+        if scaling.means is not None:
+            nursery.start_soon(look_at_orchestrator, scaling.means)
+    return [found[check] for check in (*attempts, "notify", "orchestrator") if check in found]
 
 
 async def _ledger(parts: Parts) -> str:
@@ -109,6 +117,30 @@ async def _store(parts: Parts) -> str:
     if not same:
         raise StoreUnavailable("what was stored came back changed", definite=True)
     return f"stores and gives back, {about}"
+
+
+async def examine_orchestrator(means: Means, *, led: bool) -> Check:
+    """Whether this peer could lead the scaling, and whether what it would scale is set up well.
+
+    On a Swarm's workers it cannot, and need not: that is to be known, and no fault.
+
+    Args:
+        led: Somebody leads.
+    """
+    try:
+        with trio.fail_after(TRY_WITHIN_S):
+            detail, wrong = await means.describe(), await means.warnings()
+    except trio.TooSlowError:
+        detail, wrong = f"{means.name}: no answer within {TRY_WITHIN_S:g} s", ()
+    except ScalingError as error:
+        detail, wrong = f"{means.name}: {error}", ()
+    else:
+        said = "; ".join([detail, *wrong])
+        return Check(check="orchestrator", ok=True, note=bool(wrong), detail=said)
+    if means.reach is not None and led:
+        said = f"{detail}; this peer does not lead the scaling, another one does"
+        return Check(check="orchestrator", ok=True, note=True, detail=said)
+    return Check(check="orchestrator", ok=False, detail=detail, advice=means.advice)
 
 
 class Telling(Protocol):

@@ -46,6 +46,12 @@ _PEER = (
     click.option("--listen", metavar="HOST:PORT", help="Where the other peers' datagrams come."),
     click.option("--advertise", metavar="HOST[:PORT]", help="Where the others send theirs."),
     click.option("--stop-grace-s", metavar="S", help="How long work may go on after SIGTERM."),
+    click.option(
+        "--dry-run",
+        flag_value="true",
+        default=None,
+        help="While this peer leads the scaling: decide, and change nothing.",
+    ),
     click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
     click.option("--log-format", metavar="FORMAT", help="console or json."),
     SET,
@@ -55,6 +61,7 @@ _PATHS = {
     "data_dir": "peer.data_dir",
     "slots": "peer.slots",
     "stop_grace_s": "peer.stop_grace_s",
+    "dry_run": "scaling.dry_run",
     "log_level": "peer.log_level",
     "log_format": "peer.log_format",
     "ledger_url": "ledger.url",
@@ -63,6 +70,8 @@ _PATHS = {
     "listen": "gossip.listen",
     "advertise": "gossip.advertise",
 }
+_SWITCHES = frozenset({"dry_run"})
+"""Flags that take no value."""
 
 
 def peer_options(command: F) -> F:
@@ -73,6 +82,13 @@ def peer_options(command: F) -> F:
     for option in reversed(_PEER):
         command = option(command)
     return command
+
+
+def typed(path: str, value: object) -> tuple[str, ...]:
+    """What people type to give the setting of that path this value."""
+    name = next(name for name, known in _PATHS.items() if known == path)
+    flag = "--" + name.replace("_", "-")
+    return (flag,) if name in _SWITCHES else (flag, str(value))
 
 
 def settings(arguments: dict[str, Any]) -> dict[str, Any]:

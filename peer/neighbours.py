@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import trio
@@ -36,6 +37,7 @@ from peer.keyring import KeyStore, KeysUnusable
 from peer.listening import listening
 from peer.table import encoder_bits, lives
 from peer.work import Work
+from pipeline.standing import Life
 from pipeline.tasks import Held, Holder
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,9 @@ class Neighbours:
         self._view: View | None = None
         self._viewed_at = 0.0
         self._encoders = 0
+        self._parked = False
+        # On a Swarm only who reaches a manager may lead: that is found out (peer/scale/reach.py).
+        self._reaches = config.scaling.orchestrator != "swarm"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled; to be cancelled without `leave` is to die.
@@ -187,9 +192,10 @@ class Neighbours:
             node=fit_text(self._holder.node),
             container=fit_text(self._holder.container),
             version=fit_text(version("grapevine")),
-            eligible=self._config.membership.eligible,
+            eligible=self._config.membership.eligible and self._reaches,
             priority=self._config.membership.priority,
             encoders=self._encoders,
+            parked=self._parked,
         )
 
     # -- what others of this process ask and say ---------------------------------------------------
@@ -267,9 +273,20 @@ class Neighbours:
         assert self._service is not None, "not started"
         return await self._service.answers(int(held.peer_uid, 16), held.epoch)
 
+    async def hears(self, life: Life) -> bool:
+        """Ask whether a life is still there; False after about a second of silence."""
+        assert self._service is not None, "not started"
+        return await self._service.answers(int(life.peer_uid, 16), life.epoch)
+
     def tell(self) -> None:
         """Tell the others at once how this peer is: it drains, or it can work now."""
         self._news.set()
+
+    def set_reaching(self, reaches: bool) -> None:
+        """Say whether this peer reaches what a leader has to act on."""
+        assert self._service is not None, "not started"
+        self._reaches = reaches
+        self._service.set_body(self._body())
 
     def set_encoders(self, names: Collection[str]) -> None:
         """Say which encoders there are, once they are known."""
@@ -301,8 +318,11 @@ class Neighbours:
         assert self._service is not None
         while True:
             self._news = trio.Event()
-            used = self._container.sample(time.monotonic())
-            self._service.set_load(self._work().load(cpu=used.cpu, memory=used.memory))
+            used, work = self._container.sample(time.monotonic()), self._work()
+            self._service.set_load(work.load(cpu=used.cpu, memory=used.memory))
+            if work.parked != self._parked:
+                self._parked = work.parked
+                self._service.set_body(self._body())
             with trio.move_on_after(LOAD_INTERVAL_S):
                 await self._news.wait()
 
@@ -333,13 +353,7 @@ class Neighbours:
 
 def renamed(holder: Holder, change: IdentityLost) -> Holder:
     """The same peer under the identity that it has now."""
-    return Holder(
-        peer_uid=f"{change.uid:016x}",
-        peer_name=holder.peer_name,
-        epoch=change.epoch,
-        container=holder.container,
-        node=holder.node,
-    )
+    return replace(holder, peer_uid=f"{change.uid:016x}", epoch=change.epoch)
 
 
 def _identity(own: Row) -> Identity:

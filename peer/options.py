@@ -32,6 +32,9 @@ from peer.errors import ConfigError
 SECRET = {"secret": True}
 """Field metadata: the value may also come from a file that is named, and is never printed."""
 
+DERIVED = "derived"
+"""The key of field metadata that says: no setting of its own, but filled in from another one."""
+
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -73,6 +76,8 @@ def options_of(section: type, prefix: str = "") -> Iterator[Option]:
     hints = typing.get_type_hints(section, include_extras=True)
     for field in dataclasses.fields(section):
         annotation, path = hints[field.name], prefix + field.name
+        if field.metadata.get(DERIVED):
+            continue
         if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
             yield from options_of(annotation, path + ".")
         else:
@@ -89,7 +94,9 @@ def from_flags(options: Mapping[str, Option], flags: Mapping[str, Any]) -> Itera
 
 def _flag(path: str) -> str:
     """What people type: the sections that have most of the flags are left out of their names."""
-    return path.removeprefix("peer.").removeprefix("gossip.").replace(".", "-").replace("_", "-")
+    for section in ("peer.", "gossip.", "scaling."):
+        path = path.removeprefix(section)
+    return path.replace(".", "-").replace("_", "-")
 
 
 def from_assignments(options: Mapping[str, Option], assignments: Iterable[str]) -> Iterator[Given]:
@@ -179,7 +186,9 @@ def _leaves(
 def _secret(file: Path, origin: str) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{origin}: cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{origin}: cannot read {file}: {error}") from error
 
 

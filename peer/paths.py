@@ -4,6 +4,7 @@
     <data_dir>/store/                 the directory store
     <data_dir>/gossip.keys            the keys that this machine's peers share, mode 0600, unless
                                       a key is configured
+    <data_dir>/containers/            which peers scaling has started here, and their logs
     <data_dir>/peers/<name>/          what belongs to one peer alone, mode 0700
         identity                      its uid and epoch, and whether its last life ended well
         gossip.keys                   the key ring, once it was changed while the peer ran
@@ -50,6 +51,11 @@ class PeerPlaces:
     def identity(self) -> Path:
         """The file with the peer's uid and epoch."""
         return self.directory / "identity"
+
+    @property
+    def memory_kills(self) -> Path:
+        """How often the kernel had ended something in its container, when it was last looked."""
+        return self.directory / "memory-kills"
 
     @property
     def gossip_keys(self) -> Path:
@@ -108,6 +114,11 @@ class Places:
     def gossip_keys(self) -> Path:
         """The key ring of those peers that were given no key."""
         return self.data_dir / KEYS_NAME
+
+    @property
+    def containers(self) -> Path:
+        """Which peers are started and stopped by scaling."""
+        return self.data_dir / "containers"
 
     def peer(self, name: str) -> PeerPlaces:
         """The places of the peer of that name."""

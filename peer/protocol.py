@@ -70,7 +70,7 @@ class PeerStatus:
     pid: int
     version: str
     node: str
-    state: Literal["starting", "working", "draining", "waiting", "quarantined"]
+    state: Literal["starting", "working", "draining", "parked", "waiting", "quarantined"]
     slots: int
     running: tuple[Running, ...]
     started_at: datetime

@@ -17,7 +17,7 @@ DEPENDENCIES = ("ledger", "queue", "store")
 QUARANTINE = "quarantine"
 CLOSED = "closed"
 
-State = Literal["starting", "working", "draining", "waiting", "quarantined"]
+State = Literal["starting", "working", "draining", "parked", "waiting", "quarantined"]
 
 
 class Working(Protocol):
@@ -44,10 +44,12 @@ class Working(Protocol):
         ...
 
 
-def state(worker: Working | None, *, draining: bool) -> State:
-    """In one word; what a person has asked for comes first."""
+def state(worker: Working | None, *, draining: bool, parked: bool = False) -> State:
+    """In one word; what a person has asked for comes first, then what the scaler has."""
     if draining:
         return "draining"
+    if parked:
+        return "parked"
     if worker is None:
         return "starting"
     if worker.quarantined is not None:
@@ -85,11 +87,17 @@ def running(worker: Working | None) -> tuple[Running, ...]:
 
 
 def work(
-    worker: Working | None, awaited: str | None, *, slots: int, queue: int, draining: bool
+    worker: Working | None,
+    awaited: str | None,
+    *,
+    slots: int,
+    queue: int,
+    draining: bool,
+    parked: bool = False,
 ) -> Work:
     """What the others hear of it."""
     if worker is None:
-        return Work(draining=draining, away=("ledger",) if awaited else ())
+        return Work(draining=draining, parked=parked, away=("ledger",) if awaited else ())
     steps = [job.progress.step for job in worker.jobs if job.progress is not None]
     return Work(
         slots=slots,
@@ -97,6 +105,7 @@ def work(
         encoding=steps.count("transcode"),
         queue=queue,
         draining=draining,
+        parked=parked,
         away=tuple(name for name, breaker in worker.breakers.items() if breaker != CLOSED),
         quarantined=worker.quarantined is not None,
         probation=worker.quarantined is None and QUARANTINE in worker.trouble,

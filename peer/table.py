@@ -102,6 +102,8 @@ def _flags(member: Member) -> tuple[str, ...]:
         return ()  # what it said of itself is no news any more
     said = member.load.flags if member.load else Flag(0)
     words = [word for flag, word in FLAG_WORDS.items() if flag in said]
+    if member.row.body.parked and Flag.DRAINING not in said:
+        words.insert(0, "parked")
     return (*words, *(["silent"] if member.silent else []))
 
 

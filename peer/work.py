@@ -21,6 +21,7 @@ class Work:
     Args:
         slots: 0 while it could not work on anything.
         queue: Messages that it last saw waiting.
+        parked: It takes no more because the scaler said so: told in its row, not in its load.
         away: Dependencies whose breakers are not closed, by their names in the settings.
         quarantined: It has failed what others finish, and has stopped taking work.
         probation: It has failed some in a row, and tries one at a time.
@@ -31,6 +32,7 @@ class Work:
     encoding: int = 0
     queue: int = 0
     draining: bool = False
+    parked: bool = False
     away: Collection[str] = ()
     quarantined: bool = False
     probation: bool = False

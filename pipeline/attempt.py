@@ -43,7 +43,14 @@ from pipeline.events import (
     WorkloadProcessingStarted,
 )
 from pipeline.patience import LEDGER, STORE, Patience
-from pipeline.ports import ClaimLedger, ObjectStore, Order, Transcoded, Transcoder
+from pipeline.ports import (
+    ClaimLedger,
+    ObjectStore,
+    Order,
+    Transcoded,
+    Transcoder,
+)
+from pipeline.shortage import KILLED, OUT_OF_MEMORY, ContainerMemory
 from pipeline.tasks import Claim, Progress, Task
 
 log = logging.getLogger(__name__)
@@ -92,6 +99,7 @@ class Means:
 
     Args:
         store_patience_s: How long a pull or a push waits for a store that is away.
+        memory: Of the container; tells who was ended for lack of it.
     """
 
     ledger: ClaimLedger
@@ -100,6 +108,7 @@ class Means:
     record: Recorder
     patience: Patience
     store_patience_s: float
+    memory: ContainerMemory
 
 
 class Attempt:
@@ -118,15 +127,35 @@ class Attempt:
 
     async def run(self) -> StepError | None:
         """Do all of it; return what failed, if anything did. How it ended is noted in the job."""
+        kills = self._means.memory.kills()
         try:
             await self._run()
         except ClaimLost as error:
             self._job.note_lost(error)
         except StepError as error:
-            return error
+            return self._explained(error, kills)
         except Exception as error:
             return _unexpected(error, self._stage)
         return None
+
+    def _explained(self, error: StepError, kills_before: int | None) -> StepError:
+        """Tell a program that the kernel has ended for lack of memory from one that was killed.
+
+        Its death alone says SIGKILL. The kernel counts those that it ends, in each container, just
+        before it ends them; and beside it only a person kills our programs.
+        """
+        memory = self._means.memory
+        kills = memory.kills()
+        if error.code != KILLED or kills is None or kills_before is None or kills <= kills_before:
+            return error
+        limit = memory.limit_bytes
+        allowed = f"of {limit} bytes " if limit is not None else ""
+        return TranscodeFailed(
+            f"The kernel ended ffmpeg because this container's memory {allowed}was used up.",
+            code=OUT_OF_MEMORY,
+            log_tail=error.log_tail,
+            memory_bytes=limit,
+        )
 
     async def _run(self) -> None:
         task = await self._begin()
@@ -192,6 +221,7 @@ class Attempt:
             output=self._workspace / "out",
             ladder=task.ladder,
             strictness=task.strictness,
+            shortages=self._claim.shortages,
         )
         try:
             for directory in (order.source.parent, order.output):

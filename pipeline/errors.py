@@ -51,18 +51,26 @@ class StepError(PipelineError):
         code: A stable identifier for scripts and tests, `snake_case`.
         permanent: No retry can help, on this peer or another.
         log_tail: The last lines of what the tool said, already bounded; empty when no tool ran.
+        memory_bytes: How much the container may use, where that was too little; else None.
     """
 
     stage: Stage = Stage.TRANSCODE
 
     def __init__(
-        self, message: str, *, code: str, permanent: bool = False, log_tail: str = ""
+        self,
+        message: str,
+        *,
+        code: str,
+        permanent: bool = False,
+        log_tail: str = "",
+        memory_bytes: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.permanent = permanent
         self.log_tail = log_tail
+        self.memory_bytes = memory_bytes
 
 
 class SourceRejected(StepError):

@@ -300,8 +300,8 @@ class Sweep(Protocol):
         """
         ...
 
-    async def announced(self, task_id: UUID, part: int) -> None:
-        """The queue has the part's wake-up safely; from now on it is the queue's to deliver."""
+    async def announced(self, task_id: UUID, part: int, *, again: bool = False) -> None:
+        """The queue has the part's wake-up safely, and delivers it; a second one if `again`."""
         ...
 
     async def record(self, records: Sequence[Record]) -> None:
@@ -367,12 +367,13 @@ class Undertaking(Protocol):
 
         Args:
             record: Written once for each (peer, epoch, incarnation), whoever brings it. With
-                `ENDED`, only when no death of that life is known.
+                `ENDED`, only when no death of that life is known; with `EXPLAINED`, also when one
+                is known without its cause.
 
         Returns:
             The parts: somebody must be woken for each. None when the death was known already, or
             the peer has contradicted it meanwhile; a life that is said to be `ENDED` keeps nothing
-            in either case.
+            in either case. What was taken from it before for its silence alone is then explained.
         """
         ...
 
@@ -536,17 +537,15 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to make of a source.
-
-    Args:
-        source: The local file; nothing else in its directory belongs to the task.
-        output: An empty directory for the products, on the same file system.
+    """What to make of a source, a local file; `output` is an empty directory beside it, on the same
+    file system. After `shortages` of memory: with so much less of it.
     """
 
     source: Path
     output: Path
     ladder: Ladder
     strictness: Strictness
+    shortages: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

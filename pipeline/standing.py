@@ -21,6 +21,10 @@ ENDED = 2**32
 """The incarnation of a life that the peer's next one has followed: above any that is counted, so
 nothing that was said of that life can come after it."""
 
+EXPLAINED = ENDED + 1
+"""The incarnation of a life that has ended and of which is known why: above `ENDED`. The silence of
+a peer is noticed before its cause, often; who knows the cause is heard all the same, and once."""
+
 PEER_DIED = "peer_died"
 """The code of the failure that a part is left with when its holder is buried."""
 
@@ -34,7 +38,8 @@ class Life:
         epoch: Rises with every start of that peer.
         incarnation: Rises within the epoch with whatever the peer says of itself; a refutation has
             a higher one than what it refutes. `ENDED` when the peer itself, in its next life, says
-            that this one is over, and cannot know how far it had counted.
+            that this one is over, and cannot know how far it had counted; `EXPLAINED` when it is
+            also known why.
     """
 
     peer_uid: str
@@ -51,11 +56,15 @@ class Death:
             6.2 s to 6 observers)`.
         silent_s: For how long nothing had been heard of it. A part waits that much less for its
             next attempt: this time has passed since whatever went wrong.
+        out_of_memory: It was ended for lack of memory.
+        memory_bytes: How much its container might use, if that is known.
     """
 
     life: Life
     how: str
     silent_s: float
+    out_of_memory: bool = False
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from pipeline.events import Recordable
 from pipeline.messages import WakeUp, encode
 from pipeline.ports import Due, Expired, Expiry, Release, Sweep, TaskQueue
 from pipeline.retry import RetryPolicy
+from pipeline.shortage import OUT_OF_MEMORY
 from pipeline.standing import PEER_DIED
 from pipeline.tasks import Failure, Priority
 from pipeline.verdict import FailedAttempt, judge
@@ -54,7 +55,12 @@ def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
     def decide(expired: Expired) -> tuple[Release, Sequence[Recordable]]:
         death = expired.death
         code, how = _what_is_known(expired)
-        failure = Failure(stage=expired.stage, code=code, message=f"peer {expired.peer_name} {how}")
+        failure = Failure(
+            stage=expired.stage,
+            code=code,
+            message=f"peer {expired.peer_name} {how}",
+            memory_bytes=death.memory_bytes if death is not None and death.out_of_memory else None,
+        )
         failed = FailedAttempt(
             task_id=expired.task_id,
             part=expired.part,
@@ -73,7 +79,8 @@ def expiry(policy: RetryPolicy, rng: random.Random) -> Expiry:
 def _what_is_known(expired: Expired) -> tuple[str, str]:
     """The code of its holder's end, and that in words."""
     if expired.death is not None:
-        return PEER_DIED, expired.death.how
+        code = OUT_OF_MEMORY if expired.death.out_of_memory else PEER_DIED
+        return code, expired.death.how
     if expired.unheard:
         return PEER_UNHEARD, "lost its line to the queue and does not answer"
     return LEASE_EXPIRED, "was not heard of for longer than its lease"
@@ -167,4 +174,4 @@ class Sweeper:
     async def _wake(self, due: Due) -> None:
         wake_up = WakeUp(task_id=due.task_id, part=due.part)
         await self._queue.publish(encode(wake_up), priority=due.priority)
-        await self._sweep.announced(due.task_id, due.part)
+        await self._sweep.announced(due.task_id, due.part, again=True)

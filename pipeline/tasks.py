@@ -171,6 +171,7 @@ class Holder:
         epoch: Rises with every start of that peer.
         container: The container's id, or `pid:N` for a local process.
         node: The machine's name.
+        memory_bytes: How much its container may use; None: not known.
     """
 
     peer_uid: str
@@ -178,6 +179,7 @@ class Holder:
     epoch: int
     container: str
     node: str
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,7 @@ class Claim:
         lease_s: For how many seconds a renewal holds.
         attempts_max: How often one stage may fail before the task is escalated.
         failures: Earlier counted failures by stage.
+        shortages: How many of them were for lack of memory.
         task: What is to be done, as the ledger has it; None where only the right matters, as in a
             claim that was kept in a spool.
     """
@@ -201,6 +204,7 @@ class Claim:
     lease_s: float
     attempts_max: int = 4
     failures: Mapping[Stage, int] = field(default_factory=dict)
+    shortages: int = 0
     task: Task | None = None
 
     @property
@@ -328,12 +332,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt ended without outputs, as the ledger keeps it."""
+    """Why an attempt ended without outputs, as the ledger keeps it.
+
+    Args:
+        memory_bytes: How much its container might use, where that was too little; else None.
+    """
 
     stage: Stage
     code: str
     message: str
     log_tail: str = ""
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

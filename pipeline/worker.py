@@ -50,6 +50,8 @@ from pipeline.reception import Answers, Reception, always_answers
 from pipeline.redelivery import RENEW_S
 from pipeline.retry import RetryPolicy
 from pipeline.scrutiny import Diary, Scrutiny
+from pipeline.shortage import ContainerMemory
+from pipeline.slots import Slots
 from pipeline.tasks import Claim, Failure, Holder, Progress
 from pipeline.ticket import Ticket
 from pipeline.verdict import FailedAttempt, judge
@@ -72,7 +74,7 @@ class WorkerConfig:
         patience_s: The longest pause between two tries while a dependency is away.
         store_patience_s: How long a pull or a push waits for the store before the attempt fails:
             an encode of an hour is not thrown away for a minute's outage.
-        cleanup_s: How long giving a claim back may take when the peer stops.
+        cleanup_s: How long giving a claim and its message back may take when the peer stops.
         handover_s: How long a message stays unacknowledged while its part is worked on; after that
             the lease alone carries the task (`ticket`). Well below the queue's own limit, which is
             30 minutes in RabbitMQ.
@@ -84,7 +86,7 @@ class WorkerConfig:
     progress_interval_s: float = 1.0
     patience_s: float = 2.0
     store_patience_s: float = 120.0
-    cleanup_s: float = 5.0
+    cleanup_s: float = 4.0
     handover_s: float = 900.0
     attempts_max: int = 4
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -97,6 +99,31 @@ class WorkerConfig:
             raise ValueError("worker: handover_s must be above 0")
 
 
+class Cleanup:
+    """The time for what must be done although a job was cancelled: once for all of its steps, or a
+    ledger and a queue that both hang would each be waited for."""
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s = within_s
+        self._until: float | None = None
+
+    def scope(self) -> trio.CancelScope:
+        """The first one begins the time, and each later one gets the rest of it."""
+        if self._until is None:
+            self._until = trio.current_time() + self._within_s
+        return trio.CancelScope(deadline=self._until, shield=True)
+
+
+class Unmeasured:
+    """A `ContainerMemory` of which nobody says anything."""
+
+    limit_bytes: int | None = None
+
+    def kills(self) -> int | None:
+        """None is known of."""
+        return None
+
+
 class Worker:
     """Works on parts until it is told to stop.
 
@@ -106,6 +133,7 @@ class Worker:
         may_take: Says why no new work must be taken, while there is a reason in the cluster.
         answers: Whether the holder of a part, given up by the queue, still answers.
         witnesses: Who knows what other peers made of the tasks that failed here.
+        memory: Of the container that this worker and its encoders are in.
         diary: Where it is kept for the next life that this peer does not trust itself.
     """
 
@@ -123,6 +151,7 @@ class Worker:
         may_take: MayTake = always,
         answers: Answers = always_answers,
         witnesses: Witnesses | None = None,
+        memory: ContainerMemory | None = None,
         diary: Diary | None = None,
     ) -> None:
         self._config = config
@@ -140,6 +169,7 @@ class Worker:
             record=recorder,
             patience=self._patience,
             store_patience_s=config.store_patience_s,
+            memory=memory if memory is not None else Unmeasured(),
         )
         self._scrutiny = Scrutiny(
             config.quarantine,
@@ -158,13 +188,18 @@ class Worker:
             answers=answers,
             attempts_max=config.attempts_max,
         )
-        self._slots = trio.Semaphore(config.slots)
+        self._slots = Slots(config.slots)
         self._jobs: dict[UUID, Job] = {}
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """What is being worked on now."""
         return tuple(self._jobs.values())
+
+    @property
+    def slots(self) -> int:
+        """How many it works on at once; fewer than it was told to after memory has run out."""
+        return self._slots.count
 
     @property
     def trouble(self) -> Mapping[str, str]:
@@ -195,9 +230,10 @@ class Worker:
 
     async def watch(self) -> None:
         """Notice also while no work wants it that a dependency is back, or the store not there any
-        more, until cancelled."""
+        more, and use slots again that were withheld, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._patience.watch)
+            nursery.start_soon(self._slots.watch)
             while True:
                 await trio.sleep(STORE_LOOK_S)
                 await self._patience.look(STORE)
@@ -230,24 +266,37 @@ class Worker:
                     return await self._patience.once(QUEUE, self._queue.receive)
 
     async def _work_on(self, delivery: Delivery, *, may_take: bool, trial: bool) -> None:
-        ticket = Ticket(delivery, self._queue, self._patience)
+        ticket, failure = Ticket(delivery, self._queue, self._patience), None
+        cleanup = Cleanup(self._config.cleanup_s)
         try:
             if may_take:
                 with self._reception.serving(ticket) as token:
                     if (claim := await self._reception.claim(ticket, token)) is not None:
-                        await self._settle(claim, ticket, trial=trial)
+                        failure = await self._settle(claim, ticket, cleanup, trial=trial)
             else:  # there was nothing in the way when it began to wait for a message
                 await ticket.put_back(LEAVE_TO_OTHERS_S)
         finally:
             if trial:
                 self._scrutiny.end_trial()
             if not ticket.ended:  # stopping: somebody else shall have it at once
-                with trio.move_on_after(self._config.cleanup_s, shield=True):
+                with cleanup.scope():
                     await ticket.put_back(0.0)
-            self._slots.release()
+            self._leave_slot(failure)
 
-    async def _settle(self, claim: Claim, ticket: Ticket, *, trial: bool) -> None:
-        """Work on a claim and end it, and its ticket, in exactly one way."""
+    def _leave_slot(self, failure: StepError | None) -> None:
+        """Give the slot to the next one, or to nobody for now where its container was too full."""
+        if failure is None or failure.memory_bytes is None:
+            self._slots.release()
+        elif self._slots.withhold():
+            log.warning(
+                "one part fewer at a time: memory ran out",
+                extra={"action": "withhold", "slots": self.slots},
+            )
+
+    async def _settle(
+        self, claim: Claim, ticket: Ticket, cleanup: Cleanup, *, trial: bool
+    ) -> StepError | None:
+        """Work on a claim and end it, and its ticket, in exactly one way; return what failed."""
         job = self._jobs[claim.token] = Job(claim=claim)
         workspace = self._config.scratch / str(claim.token)
         began = trio.current_time()
@@ -263,8 +312,9 @@ class Worker:
             elif failure is not None:
                 self._scrutiny.note_failure(claim.task_id, failure, trial=trial)
                 await self._fail(job, failure, ticket, seconds)
+            return failure
         finally:
-            with trio.move_on_after(self._config.cleanup_s, shield=True):
+            with cleanup.scope():
                 if not job.ended:
                     await self._hand_back(job, ticket, trio.current_time() - began)
                 await trio.to_thread.run_sync(_remove_tree, workspace)
@@ -327,7 +377,11 @@ class Worker:
             part=claim.part,
             attempt=claim.attempt,
             failure=Failure(
-                stage=error.stage, code=error.code, message=error.message, log_tail=error.log_tail
+                stage=error.stage,
+                code=error.code,
+                message=error.message,
+                log_tail=error.log_tail,
+                memory_bytes=error.memory_bytes,
             ),
             failures=claim.failures.get(error.stage, 0) + 1,
             attempts_max=claim.attempts_max,

@@ -1,4 +1,5 @@
-"""What tests of every folder share: one PostgreSQL server a session, and a new database a test.
+"""What tests of every folder share: one PostgreSQL server a session, and a new database a test; one
+lab of three Docker engines, and an empty Swarm a test.
 
 The server is Debian's where that is installed, because its version is the oldest that we meet, and
 the wheel's otherwise. It does without fsync: tests want to know what happens when a server dies,
@@ -27,10 +28,10 @@ import trio
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from xdist.remote import Producer
 
-from pipeline.events import (
-    Recordable,
-)
+from deploy.lab.cluster import Lab
+from pipeline.events import Recordable
 from pipeline.ledger.claims import Rules
 from pipeline.ledger.database import Database, DatabaseConfig
 from pipeline.ledger.migrate import bring_up_to_date
@@ -48,6 +49,9 @@ from tests.ledger_rig import Look, MakeLedger, MakePeer, Peer
 from tests.missing import do_without
 from tests.servers.rabbitmq import RabbitServer, why_missing
 from tests.servers.s3 import S3Server
+from tests.servers.warden import Warden
+from tests.shares import Shares
+from tests.swarm import lab_process
 
 PEER_ROLE = "grapevine_peer"
 
@@ -75,6 +79,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shares:
+    """Where several workers share the tests, give them out by what they start together."""
+    return Shares(config, log)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Databases:
     """A server that makes databases; `admin` is an open connection to it."""
@@ -92,6 +102,13 @@ class Databases:
         """Remove a database, and whoever is still connected to it."""
         name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
         self.admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warden() -> Iterator[None]:
+    """Whatever a session starts ends with it, also when the session is killed."""
+    with Warden():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -322,3 +339,29 @@ def rabbit_config(rabbit: RabbitServer) -> Iterator[RabbitConfig]:
     config = RabbitConfig(url=rabbit.add_user(prefix, names=rf"^{prefix}\."), prefix=prefix)
     yield config
     rabbit.remove_queues(config.prefix)
+
+
+@pytest.fixture(scope="session")
+def can_run_labs() -> None:
+    """Skip where there can be no lab, and fail there in CI."""
+    if (missing := lab_process.why_missing()) is not None:
+        do_without(missing)
+
+
+@pytest.fixture(scope="session")
+def lab(can_run_labs: None) -> Iterator[Lab]:
+    """A real Swarm of three nodes, the first of them a manager: one for all tests of a session.
+
+    A test takes it by `swarm` (tests/swarm) or `stage` (tests/features), which put it right again.
+    """
+    process = lab_process.LabProcess("a")
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def peer_image(lab: Lab) -> str:
+    """The tag of the image of this tree's peer, which is on every node of `lab` then."""
+    return lab_process.load_peer_image(lab)

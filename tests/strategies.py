@@ -48,6 +48,7 @@ bodies = st.builds(
     priority=st.integers(0, LARGEST_16),
     encoders=st.integers(0, LARGEST_32),
     keys=st.integers(0, LARGEST_32),
+    parked=st.booleans(),
 )
 rows = st.builds(Row, uids, epochs, incarnations, st.sampled_from(State), bodies)
 aged_rows = st.builds(AgedRow, rows, times_s)

@@ -24,9 +24,8 @@ from peer.flags import CONFIG
 )
 @click.option(
     "--ladder",
-    default="web",
-    show_default=True,
-    help="web, hls, or a list such as 1280x720@2500k,640x360@800k.",
+    help="web, hls, or a list such as 1280x720@2500k,640x360@800k. By default web; with --scale "
+    "one small rendition.",
 )
 @click.option(
     "--data-dir",
@@ -37,13 +36,19 @@ from peer.flags import CONFIG
 @click.option(
     "--kill", is_flag=True, help="Kill the peer that works on it, and show how others take over."
 )
+@click.option(
+    "--scale",
+    is_flag=True,
+    help="Hand in many small clips at once, and show how containers and nodes come and go.",
+)
 @CONFIG
 def demo(
     *,
     video: Path | None,
-    ladder: str,
+    ladder: str | None,
     data_dir: Path | None,
     kill: bool,
+    scale: bool,
     config_file: Path | None,
 ) -> None:
     """Start three peers, let them turn VIDEO into a ladder of renditions, and stop them.
@@ -52,15 +57,23 @@ def demo(
 
     With --kill, the one that works on it gets a SIGKILL in the middle of the encode; the exit code
     is 0 only if the others found it dead, took its work over, and finished it.
+
+    With --scale, one peer is started and many small clips are handed in at once. Scaling starts
+    further containers, which are processes here, takes a second node into service, which is a
+    group of them, and when the work is done ends what is not needed any more. The exit code is 0
+    only if all of that was seen, and every task was done at its first attempt.
     """
-    from peer.demo.run import Plan, run
+    from peer.demo import burst, run
     from pipeline.errors import BadRequest, ToolMissing
     from pipeline.media.ladder import parse_ladder
     from pipeline.media.tools import find_tools
 
     if video is not None and not video.is_file():
         raise CommandFailed(f"{video} is not a regular file", kind="usage")
+    if kill and scale:
+        raise CommandFailed("--kill and --scale are two demos; choose one", kind="usage")
     settings = Session(config_file=config_file).settings()
+    ladder = ladder or (burst.LADDER if scale else "web")
     try:
         parse_ladder(ladder)
     except BadRequest as error:
@@ -71,7 +84,7 @@ def demo(
     except ToolMissing as error:
         raise DemoFailed(str(error)) from error
     named = zip(("transcode.ffmpeg", "transcode.ffprobe"), wanted, strict=True)
-    plan = Plan(
+    plan = run.Plan(
         video=video,
         ladder=ladder,
         data_dir=(data_dir or settings.peer.data_dir / "demo").absolute(),
@@ -81,7 +94,8 @@ def demo(
     )
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _leave)
-    if not run(plan, console()):
+    perform = burst.run if scale else run.run
+    if not perform(plan, console()):
         sys.exit(EXIT_FAILED)
 
 

@@ -140,9 +140,11 @@ def _peer_checks(session: Session, *, notify: bool) -> list[Check]:
         try:
             status = shaped(PeerStatus, peer.ask("status"))
             version = f"version {status.version}, {peer_state(status)}, process {status.pid}"
-            draining = status.state == "draining"
-            if draining:
+            draining = status.state in ("draining", "parked")
+            if status.state == "draining":
                 version += "; it takes no work until it is resumed or started again"
+            if status.state == "parked":
+                version += "; it takes no work, as the scaler is about to stop it"
             if status.quarantined:
                 version += f": {status.quarantined}"
             well = status.state not in ("waiting", "quarantined")

@@ -252,9 +252,9 @@ def _wait(session: Session, task_id: str, as_json: bool) -> None:
     from peer.screen.page import error_block, needs_text, output_lines, what_to_type
 
     try:
-        with watcher(make_console(sys.stderr) if as_json else console()) as view:
+        with watcher(make_console(sys.stderr) if as_json else console()) as show:
             for report in session.watch(task_id):
-                view.show(report)
+                show(report)
     except KeyboardInterrupt:
         look = f"{program('peerctl')} task {task_id[:8]}"
         click.echo(f"The task goes on. Look at it: {look}", err=True)

@@ -7,6 +7,7 @@ the peers, watching the task) happens in threads that only ever replace a value.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from peer.demo.begun import Begun
 from peer.demo.clip import LONG_DURATION_S, make_clip
 from peer.demo.crew import ANSWER_WITHIN_S, Crew
 from peer.demo.recovery import Recovery
-from peer.demo.view import Scene, View, milestone_line, view_for
+from peer.demo.view import Scene, Show, milestone_line, view_for
 from peer.errors import DemoFailed, PeerError
 from peer.protocol import STOPPED, ShownTask
 from peer.screen.page import error_block, needs_text, output_lines
@@ -33,6 +34,9 @@ from peer.screen.words import clock_text, size_text
 from pipeline.tasks import TaskState
 
 NAMES = ("demo-1", "demo-2", "demo-3")
+OURS = re.compile(r"demo-[123]|worker-\d+\.\d+")
+"""The peers of a demo, those of one that scales included."""
+
 KILL_FROM = 0.15
 """How much of the encode must be done, so that it is in the middle."""
 
@@ -74,7 +78,7 @@ def run(plan: Plan, console: Console) -> bool:
         CommandFailed: A peer refused the video or the ladder.
         KeyboardInterrupt: Ctrl-C; everything has been stopped.
     """
-    _prepare(plan.data_dir)
+    prepare(plan.data_dir)
     video = plan.video or _own_clip(plan)
     settings = (*plan.settings, *(KILL_SETTINGS if plan.kill else ()))
     scene = Scene(video=video.name, ladder=plan.ladder, doing="starting three peers")
@@ -82,15 +86,15 @@ def run(plan: Plan, console: Console) -> bool:
     shown: ShownTask | None = None
     took_s = 0.0
     try:
-        with view_for(console) as view:
+        with view_for(console) as show:
             try:
                 with Crew(plan.data_dir, NAMES, settings) as crew:
-                    shown = _perform(scene, crew, session, view, video, kill=plan.kill)
+                    shown = _perform(scene, crew, session, show, video, kill=plan.kill)
                     took_s = scene.seconds
                     scene.doing = "stopping the peers"
-                    view.show(scene)
+                    show(scene)
             finally:
-                _close(scene, view)
+                _close(scene, show)
     except (KeyboardInterrupt, SystemExit):
         if shown is None:
             console.print("stopped; nothing was made")
@@ -98,7 +102,7 @@ def run(plan: Plan, console: Console) -> bool:
             _tell(shown, took_s, console)
         raise
     _tell(shown, took_s, console)
-    _tell_kept(plan.data_dir, console)
+    tell_kept(plan.data_dir, console)
     return shown.state is TaskState.DONE and (not plan.kill or _tell_recovery(scene, console))
 
 
@@ -108,7 +112,7 @@ def _own_clip(plan: Plan) -> Path:
     return make_clip(plan.ffmpeg, plan.data_dir / "clip.mp4")
 
 
-def _close(scene: Scene, view: View) -> None:
+def _close(scene: Scene, show: Show) -> None:
     """Show that nothing runs any more; nothing at all, where nothing had been started."""
     if scene.peers:
         scene.peers = [
@@ -117,10 +121,10 @@ def _close(scene: Scene, view: View) -> None:
         ]
         scene.table = None  # nobody is left who could say
         scene.doing = "all peers have stopped"
-        view.show(scene)
+        show(scene)
 
 
-def _prepare(data_dir: Path) -> None:
+def prepare(data_dir: Path) -> None:
     """Make the directory, or make sure that it is a demo's and not where somebody works."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -128,7 +132,8 @@ def _prepare(data_dir: Path) -> None:
         raise DemoFailed(
             f"cannot make {data_dir}: {error.strerror}; choose another with --data-dir"
         ) from error
-    others = {place.name for place in (data_dir / "peers").glob("*")} - set(NAMES)
+    names = [place.name for place in (data_dir / "peers").glob("*")]
+    others = [name for name in names if not OURS.fullmatch(name)]
     if others:
         raise DemoFailed(
             f"{data_dir} is the data directory of the peer {min(others)}, not of a demo; "
@@ -137,17 +142,17 @@ def _prepare(data_dir: Path) -> None:
 
 
 def _perform(
-    scene: Scene, crew: Crew, session: Session, view: View, video: Path, *, kill: bool
+    scene: Scene, crew: Crew, session: Session, show: Show, video: Path, *, kill: bool
 ) -> ShownTask:
     with _looking(scene, crew):
         while not crew.check_started(scene.peers, scene.began) or not scene.peers:
-            view.show(scene)
+            show(scene)
             time.sleep(DRAW_S)
-        view.show(scene)
+        show(scene)
         begun = Begun(crew.places.data_dir)
-        _clear_up(session, begun, "left behind by a demo that was killed")
+        clear_up(session, begun, "left behind by a demo that was killed")
         scene.doing = "handing in the video"
-        view.show(scene)
+        show(scene)
         task_id = str(uuid4())
         begun.add(task_id)
         try:
@@ -162,12 +167,12 @@ def _perform(
                 if kill and scene.recovery is None:
                     scene.recovery = _kill_the_busy(scene, crew)
                 crew.check_alive(scene.peers)
-                view.show(scene)
+                show(scene)
                 time.sleep(DRAW_S)
         except BaseException:
             scene.doing = "stopping"
-            view.show(scene)
-            _clear_up(session, begun, "the demo was stopped")
+            show(scene)
+            clear_up(session, begun, "the demo was stopped")
             if scene.report is not None and scene.report.state not in STOPPED:
                 scene.report = replace(scene.report, state=TaskState.CANCELLED)
             raise
@@ -175,9 +180,9 @@ def _perform(
         begun.forget(task_id)
         if scene.recovery is not None:
             scene.doing = "looking back at what followed"
-            view.show(scene)
+            show(scene)
             _look_back(scene.recovery, crew, session, task_id)
-        view.show(scene)
+        show(scene)
         return scene.report
 
 
@@ -275,7 +280,7 @@ class _Watch:
         return self.report
 
 
-def _clear_up(session: Session, begun: Begun, reason: str) -> None:
+def clear_up(session: Session, begun: Begun, reason: str) -> None:
     """Cancel what is unfinished, so that the next demo does not go on with this one's work."""
     with suppress(PeerError):
         begun.cancel(Peer(session.peer().path, answer_timeout_s=ANSWER_WITHIN_S), reason)
@@ -296,7 +301,7 @@ def _tell_recovery(scene: Scene, console: Console) -> bool:
     return not recovery.missing
 
 
-def _tell_kept(data_dir: Path, console: Console) -> None:
+def tell_kept(data_dir: Path, console: Console) -> None:
     """Say how much the demo has left behind, and where."""
     size_bytes = 0
     for directory, _, names in os.walk(data_dir):

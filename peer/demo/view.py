@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Protocol, Self
 
 from rich.box import ROUNDED
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
 from peer.demo.recovery import STAGES, Milestone, Recovery
 from peer.protocol import GossipTable, ShownTask
-from peer.screen.console import moves
 from peer.screen.live import Lines, task_bars
+from peer.screen.redrawn import shown
 from peer.screen.table import cluster_table, heading
 from peer.screen.tables import PeerRow, peers_table
 from peer.screen.words import clock_text
@@ -48,51 +46,17 @@ class Scene:
         return time.monotonic() - self.began
 
 
-class View(Protocol):
-    """**Protocol**: shows the scene; enter it before showing."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def show(self, scene: Scene) -> None:
-        """Show how things stand; called several times a second."""
-        ...
+Show = Callable[[Scene], None]
+"""Shows how things stand; called several times a second."""
 
 
-def view_for(console: Console) -> View:
-    """Choose by what the console writes to."""
-    return Picture(console) if moves(console) else Report(console)
+def view_for(console: Console) -> AbstractContextManager[Show]:
+    """The panels, the peers above the work, of which the last ones stay; or lines."""
 
+    def draw(scene: Scene) -> RenderableType:
+        return picture(scene, console.width, console.height)
 
-class Picture:
-    """Panels, the peers above the work, redrawn in place; the last one stays."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False)
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
-
-    def show(self, scene: Scene) -> None:
-        """Redraw."""
-        shown = picture(scene, self._console.width, self._console.height)
-        self._live.update(shown, refresh=True)
+    return shown(console, picture=draw, lines=Report(console).show)
 
 
 def picture(scene: Scene, width: int, height: int) -> RenderableType:
@@ -107,22 +71,22 @@ def picture(scene: Scene, width: int, height: int) -> RenderableType:
     if scene.report is not None:
         work = task_bars(scene.report)
     below = [
-        _panel(
+        panel(
             work,
             f"{scene.video} → {scene.ladder}",
             "" if scene.report is None else scene.doing,  # inside already
         )
     ]
     if scene.recovery is not None:
-        below.append(_panel(_milestones(scene.recovery), "what follows", ""))
+        below.append(panel(_milestones(scene.recovery), "what follows", ""))
     above = []
     clock = clock_text(scene.seconds)
     if scene.table is None or _lines(scene) < height:
         peers = peers_table(scene.peers, datetime.now(UTC), fill=True)
-        above.append(_panel(peers, "peers", clock))
+        above.append(panel(peers, "peers", clock))
     if scene.table is not None:
         shown = cluster_table(scene.table, width - 4)
-        above.append(_panel(shown, "gossip table", "" if above else clock))
+        above.append(panel(shown, "gossip table", "" if above else clock))
     return Group(*above, *below, "")
 
 
@@ -150,7 +114,8 @@ def milestone_line(milestone: Milestone) -> str:
     return f"{milestone.at_s:5.1f} s  {milestone.text}"
 
 
-def _panel(inside: RenderableType, title: str, note: str) -> RenderableType:
+def panel(inside: RenderableType, title: str, note: str) -> RenderableType:
+    """A frame with a title above, and a note below."""
     return Panel(
         inside,
         box=ROUNDED,
@@ -173,17 +138,6 @@ class Report:
         self._states: dict[str, str] = {}
         self._cluster = ""
         self._milestones: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def show(self, scene: Scene) -> None:
         """Write what is new."""

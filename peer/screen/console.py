@@ -27,6 +27,7 @@ THEME = Theme(
         "working": "green",
         "waiting": "magenta",
         "draining": "magenta",
+        "parked": "magenta",
         "quarantined": "red",
         "starting": "cyan",
         "stopped": "dim",

@@ -7,65 +7,24 @@ attempt, the state, or another tenth of the work.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from peer.protocol import ShownTask
-from peer.screen.console import moves
 from peer.screen.page import pace_text, progress_rows
+from peer.screen.redrawn import shown
 from peer.screen.words import percent_text, size_text
 from pipeline.tasks import Progress, RenditionProgress, TaskReport, TaskState
 
 TENTHS = 10
 
 
-class Watcher(Protocol):
-    """**Protocol**: something that shows a task while it goes on. Enter it before showing."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def show(self, report: ShownTask) -> None:
-        """Show where the task stands now."""
-        ...
-
-
-def watcher(console: Console) -> Watcher:
-    """Choose by what the console writes to."""
-    return Bars(console) if moves(console) else Lines(console)
-
-
-class Bars:
-    """A bar for the task and one for each rendition, redrawn in place."""
-
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
-
-    def show(self, report: ShownTask) -> None:
-        """Redraw."""
-        self._live.update(task_bars(report))
+def watcher(console: Console) -> AbstractContextManager[Callable[[ShownTask], None]]:
+    """A bar for the task and one for each rendition, gone at the end; or lines."""
+    return shown(console, picture=task_bars, lines=Lines(console).show, transient=True)
 
 
 def task_bars(report: ShownTask) -> RenderableType:
@@ -105,17 +64,6 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last: tuple[object, ...] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def show(self, report: ShownTask) -> None:
         """Write a line if this is news."""

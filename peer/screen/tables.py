@@ -343,7 +343,9 @@ def _fact_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list):
-        return ",".join(map(_fact_text, value))
+        # Sentences have commas of their own.
+        sentences = any(isinstance(each, str) and " " in each for each in value)
+        return ("; " if sentences else ",").join(map(_fact_text, value))
     if isinstance(value, dict):
         inside = (f"{k}:{_fact_text(inner)}" for k, inner in value.items() if inner not in _EMPTY)
         return f"({' '.join(inside)})"

@@ -25,6 +25,8 @@ from pipeline.ledger.parts import Outcome, Part, follows, outcome_of, refusal
 from pipeline.ledger.queries import QUERIES
 from pipeline.ledger.rows import Row, text, to_json
 from pipeline.ports import Expired, Expiry, Release, Submission
+from pipeline.shortage import LOOK_AGAIN_S as LEFT_TO_OTHERS_S
+from pipeline.shortage import OUT_OF_MEMORY, Shortage, leaves_to_others
 from pipeline.standing import PEER_DIED, Death, Suspended
 from pipeline.tasks import (
     STEP_EVENTS,
@@ -101,14 +103,18 @@ def claim(
     if part is None:
         return Unknown(why=f"task {task.id} has no part {request.part}")
     if part.token == request.token:  # a repeat of a call whose answer got lost
-        return _granted(task, part, request.token, rules.lease_s)
+        return _granted(connection, task, part, request.token, rules.lease_s)
     if suspended is not None:
         return suspended
     if part.state is PartState.CLAIMED:
         if (busy := _busy(connection, rules, request, task, part)) is not None:
             return busy
         part = task.parts[request.part]
-    return refusal(part, task.state) or _take(connection, rules, request, task, part)
+    return (
+        refusal(part, task.state)
+        or _leave(connection, request, task, part)
+        or _take(connection, rules, request, task, part)
+    )
 
 
 def _busy(
@@ -300,10 +306,32 @@ def _take(
     task.save(taken)
     received = replace(request.record.event, attempt=taken.attempt)
     write_events(connection, [replace(request.record, event=received)])
-    return _granted(task, taken, request.token, rules.lease_s)
+    return _granted(connection, task, taken, request.token, rules.lease_s)
 
 
-def _granted(task: LockedTask, part: Part, token: UUID, lease_s: float) -> Claim:
+def _leave(connection: Connection, request: Request, task: LockedTask, part: Part) -> Busy | None:
+    """Leave a part that failed for lack of memory to a peer that has more of it than this one."""
+    shortage = _shortage(connection, task, part)
+    due_for_s = max(0.0, -part.due_in_s)
+    if leaves_to_others(shortage, request.holder.memory_bytes, due_for_s=due_for_s):
+        why = f"it failed for lack of memory where there were {shortage.memory_bytes} bytes of it"
+        return Busy(look_again_s=LEFT_TO_OTHERS_S, why=why)
+    return None
+
+
+def _shortage(connection: Connection, task: LockedTask, part: Part) -> Shortage:
+    """Look back at a part's attempts; one that has not failed costs no query."""
+    if not part.failures:
+        return Shortage(times=0, memory_bytes=None)
+    values = {"task_id": task.id, "part": part.part, "code": OUT_OF_MEMORY}
+    row = connection.execute(QUERIES["read_shortage"], values).fetchone()
+    assert row is not None, "a count is always there"
+    return Shortage(times=row["times"], memory_bytes=row["memory_bytes"])
+
+
+def _granted(
+    connection: Connection, task: LockedTask, part: Part, token: UUID, lease_s: float
+) -> Claim:
     return Claim(
         task_id=task.id,
         part=part.part,
@@ -312,6 +340,7 @@ def _granted(task: LockedTask, part: Part, token: UUID, lease_s: float) -> Claim
         lease_s=lease_s,
         attempts_max=task.attempts_max,
         failures=part.failures,
+        shortages=_shortage(connection, task, part).times,
         task=task.details,
     )
 
@@ -370,7 +399,7 @@ def _raise_lost(connection: Connection, claim: Claim) -> NoReturn:
         case Outcome.CANCELLED:
             raise ClaimLost(f"the task was cancelled: {row['reason']}")
         case Outcome.EXPIRED:
-            if row["code"] == PEER_DIED:
+            if row["code"] in (PEER_DIED, OUT_OF_MEMORY):
                 why = "the cluster took this peer for dead"
             elif row["in_its_lease"]:
                 why = "this peer lost its line to the queue and was not heard by another one"

@@ -8,6 +8,7 @@ task run one after the other, and none can wait for the other in a circle.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -74,6 +75,13 @@ class LockedTask:
         """Close a claim's row. Call it with the `save` of its part."""
         values = {"token": token, "outcome": outcome, "error": _json_or_null(error)}
         self._connection.execute(QUERIES["end_claim"], values)
+
+    def explain(self, token: UUID, part: Part, attempt: int, error: Failure) -> None:
+        """Say otherwise why an attempt ended; its part says so too if it was the last one."""
+        values = {"token": token, "error": to_json(error)}
+        self._connection.execute(QUERIES["explain_claim"], values)
+        if part.attempt == attempt and part.error is not None:
+            self.save(replace(part, error=error))
 
 
 def lock_claim(connection: Connection, token: UUID) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """The ledger on PostgreSQL, as everybody sees it who asks something of it.
 
 A thin shell: each method runs one transaction from `claims`, `desk`, `sweep`, `undertaking`,
-`escalations`, `clearing` or `belonging`. What those may rely on, and in which order they
-lock, is in README.md.
+`escalations`, `clearing`, `belonging` or `workload`. What those may rely on, and in which order
+they lock, is in README.md.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from uuid import UUID
 
+from pipeline.backlog import Backlog
 from pipeline.events import Record, Recorder
 from pipeline.ledger import (
     belonging,
@@ -21,6 +22,7 @@ from pipeline.ledger import (
     migrate,
     sweep,
     undertaking,
+    workload,
 )
 from pipeline.ledger.claims import Request, Rules
 from pipeline.ledger.connections import Connection, describe
@@ -212,9 +214,9 @@ class PostgresLedger:
             lambda on: sweep.unannounced(on, older_than_s, forgotten_s, quiet)
         )
 
-    async def announced(self, task_id: UUID, part: int) -> None:
+    async def announced(self, task_id: UUID, part: int, *, again: bool = False) -> None:
         """See `Sweep`."""
-        await self._database.run(lambda on: sweep.announced(on, task_id, part))
+        await self._database.run(lambda on: sweep.announced(on, task_id, part, again=again))
 
     async def record(self, records: Sequence[Record]) -> None:
         """See `Sweep`."""
@@ -259,6 +261,10 @@ class PostgresLedger:
     async def testify(self, peer_uid: str, task_ids: Sequence[UUID]) -> Evidence:
         """See `Witnesses`."""
         return await self._database.run(lambda on: clearing.testify(on, peer_uid, task_ids))
+
+    async def backlog(self, at_most: int) -> Backlog:
+        """See `Workload`."""
+        return await self._database.run(lambda on: workload.backlog(on, at_most))
 
     async def belonging(self) -> Belonging:
         """See `Register`."""

@@ -152,6 +152,19 @@ FROM claims
 WHERE peer_uid = %(peer_uid)s AND epoch <= %(epoch)s AND ended_at IS NULL
 ORDER BY task_id, part;
 
+-- list_unexplained
+-- What was taken from a life lately, for another reason than this. By task, as they are then locked.
+SELECT task_id, part, attempt, token, peer_name
+FROM claims
+WHERE peer_uid = %(peer_uid)s AND epoch = %(epoch)s AND outcome = 'expired'
+  AND ended_at > statement_timestamp() - make_interval(secs => %(within_s)s::float8)
+  AND error->>'code' <> %(code)s
+ORDER BY task_id, part;
+
+-- explain_claim
+-- Under the task's lock. The row stays history: how it ended does not change, only what is known of it.
+UPDATE claims SET error = %(error)s::jsonb WHERE token = %(token)s AND outcome = 'expired';
+
 -- lock_expired
 -- Tasks that another transaction has in its hands are left to it: whatever it does, the next sweep
 -- sees the result.
@@ -209,7 +222,7 @@ LIMIT %(limit)s;
 
 -- announce_part
 -- The queue has its wake-up. Needs no lock on the task: no other column depends on it.
-UPDATE parts SET announced_at = clock_timestamp()
+UPDATE parts SET announced_at = clock_timestamp(), repeats = repeats + %(again)s::bool::integer
 WHERE task_id = %(task_id)s AND part = %(part)s;
 
 -- insert_task
@@ -284,6 +297,62 @@ SELECT (SELECT count(*) FROM claims WHERE ended_at IS NULL) AS running,
             FROM claims WHERE ended_at IS NULL)
        )::float8 AS mean_s;
 
+-- read_backlog
+-- Every few seconds, however much there is: so nothing is counted beyond `at_most`, and each part of it is a
+-- walk along one index. What was submitted is counted by tasks, for a plan has one part; where even the newest
+-- `at_most` are younger than the time asked about, the time that they took to come makes the rate.
+SELECT
+    due.parts AS ready, later.parts AS delayed, held.parts AS running,
+    due.repeats + later.repeats + held.repeats AS repeats,
+    coalesce(
+        (SELECT avg(extract(epoch FROM newest.ended_at - newest.claimed_at))
+         FROM (SELECT claimed_at, ended_at FROM claims
+               WHERE outcome = 'done' AND ended_at > statement_timestamp() - interval '1 hour'
+               ORDER BY ended_at DESC
+               LIMIT %(samples)s) AS newest),
+        (SELECT avg(extract(epoch FROM clock_timestamp() - claimed_at)
+                    + (progress->>'eta_s')::numeric)
+         FROM claims WHERE ended_at IS NULL)
+    )::float8 AS service_s,
+    came.lately, came.in_all, came.oldest_s
+FROM (
+    SELECT count(*) AS parts, coalesce(sum(repeats), 0) AS repeats
+    FROM (SELECT repeats FROM parts
+          WHERE state = 'queued' AND priority = ANY (%(priorities)s)
+            AND not_before <= statement_timestamp()
+          LIMIT %(at_most)s) AS counted
+) AS due, (
+    SELECT count(*) AS parts, coalesce(sum(repeats), 0) AS repeats
+    FROM (SELECT repeats FROM parts
+          WHERE state = 'queued' AND priority = ANY (%(priorities)s)
+            AND not_before > statement_timestamp()
+          LIMIT %(at_most)s) AS counted
+) AS later, (
+    SELECT count(*) AS parts, coalesce(sum(repeats), 0) AS repeats
+    FROM claims JOIN parts USING (task_id, part)
+    WHERE claims.ended_at IS NULL
+) AS held, (
+    SELECT count(*) FILTER (WHERE submitted_at > statement_timestamp()
+                                                 - make_interval(secs => %(short_s)s::float8))
+               AS lately,
+           count(*) AS in_all,
+           extract(epoch FROM statement_timestamp() - min(submitted_at))::float8 AS oldest_s
+    FROM (SELECT submitted_at FROM tasks
+          WHERE submitted_at > statement_timestamp() - make_interval(secs => %(long_s)s::float8)
+          ORDER BY submitted_at DESC
+          LIMIT %(at_most)s) AS newest
+) AS came;
+
+-- list_remaining
+-- What each holder expects of its own, as it last said, less the time since then.
+SELECT peer_uid,
+       CASE WHEN bool_and(progress->>'eta_s' IS NOT NULL)
+            THEN max(greatest(0, (progress->>'eta_s')::float8
+                                 - extract(epoch FROM clock_timestamp() - renewed_at)))
+       END::float8 AS left_s
+FROM claims WHERE ended_at IS NULL
+GROUP BY peer_uid;
+
 -- list_outputs
 -- In the order in which people look for them: by part, then by name.
 SELECT kind, name, rendition, key, size, media
@@ -316,6 +385,14 @@ FROM (
     LIMIT %(limit)s
 ) AS newest
 ORDER BY attempt;
+
+-- read_shortage
+-- How often a part ran out of memory since a person last let its task start, and how much of it there was.
+SELECT count(*)::int AS times, max((error->>'memory_bytes')::bigint) AS memory_bytes
+FROM claims
+WHERE task_id = %(task_id)s AND part = %(part)s AND error->>'code' = %(code)s
+  AND ended_at > coalesce((SELECT max(at) FROM interventions
+                           WHERE task_id = %(task_id)s AND action = 'retry'), '-infinity');
 
 -- insert_notice
 -- In the transaction of the escalation, after its event. An event that was there already has its notice.

@@ -65,7 +65,7 @@ def judge(
     if said[0] < believed[0] or (verdict is Verdict.WELL and said <= believed):
         return False
     if life.incarnation == ENDED and believed[1] == said[1]:
-        return False  # how it ended was told already, by those who count
+        return False  # that it ended was told already, by those who count
     values = {
         "peer_uid": life.peer_uid,
         "epoch": life.epoch,

@@ -72,6 +72,7 @@ def unannounced(
     return [due_of(row) for row in rows]
 
 
-def announced(connection: Connection, task_id: UUID, part: int) -> None:
+def announced(connection: Connection, task_id: UUID, part: int, *, again: bool = False) -> None:
     """Note that the queue has the part's wake-up now."""
-    connection.execute(QUERIES["announce_part"], {"task_id": task_id, "part": part})
+    values = {"task_id": task_id, "part": part, "again": again}
+    connection.execute(QUERIES["announce_part"], values)

@@ -45,6 +45,8 @@ KILL_S = 10.0
 """How long to wait for the kernel to end a killed program; on a dead disk it may never."""
 DRAIN_S = 1.0
 """How long its pipes are read after its end; only a descendant that left the group holds them."""
+OOM_SCORE_MORE, OOM_SCORE_MAX = 500, 1000
+"""In thousandths of the container's memory: as if the program used half of it more."""
 STDOUT_BYTES_MAX = 64 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 STALL_CPU_SHARE = 0.001
@@ -294,9 +296,21 @@ def _spawned(arguments: Sequence[str], cwd: Path, limits: ProcessLimits) -> Iter
             popen.wait()
             raise
         try:
+            _offer_to_oom_killer(popen.pid)
             yield _Child(popen, pidfd)
         finally:
             os.close(pidfd)
+
+
+def _offer_to_oom_killer(pid: int) -> None:
+    """When memory is used up the kernel shall end an encoder, and leave the peer to tell of it.
+
+    Anybody may make a program of his own more likely to be ended. Set from here, as a system that
+    does not let us is no reason not to encode; it matters only once the program has grown.
+    """
+    file = Path(f"/proc/{pid}/oom_score_adj")
+    with suppress(OSError, ValueError):
+        file.write_text(str(min(OOM_SCORE_MAX, int(file.read_text()) + OOM_SCORE_MORE)))
 
 
 def _launcher(limits: ProcessLimits) -> list[str]:

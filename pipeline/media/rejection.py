@@ -16,6 +16,7 @@ from pipeline.errors import SourceRejected, StepError, TranscodeFailed
 from pipeline.media.layout import Layout
 from pipeline.media.limits import SourceLimits
 from pipeline.media.process import Finished
+from pipeline.shortage import KILLED, OUT_OF_MEMORY
 
 _FORMAT = re.compile(r"\[([^\]@]+) @ [^\]]*\][^\n]*Format not on whitelist")
 _CODEC = re.compile(r"Codec \(([^)]+)\) not on whitelist")
@@ -50,7 +51,7 @@ def explain_unreadable(
         return TranscodeFailed(
             "ffprobe ran out of memory while looking at the source; its limit is "
             f"{limits.memory_bytes} bytes.",
-            code="out_of_memory",
+            code=OUT_OF_MEMORY,
             log_tail=log,
         )
     return SourceRejected(message, code=code, log_tail=log)
@@ -116,7 +117,7 @@ _STOPPED = {
     "wall": ("was stopped because it took longer than its limit", "time_limit"),
     "stall": ("was stopped because it stood still", "stalled"),
     "output": ("was stopped because it wrote too much", "output_limit"),
-    -signal.SIGKILL: ("was killed, probably because this machine ran out of memory", "killed"),
+    -signal.SIGKILL: ("was killed, probably because this machine ran out of memory", KILLED),
     -signal.SIGXFSZ: (
         "was stopped because a file became larger than its limit",
         "output_limit",
@@ -135,7 +136,7 @@ def explain_stopped(finished: Finished, doing: str) -> TranscodeFailed | None:
         return None
     what, code = _STOPPED.get(
         finished.stopped_for or finished.returncode,
-        (f"was ended by signal {-finished.returncode}", "killed"),
+        (f"was ended by signal {-finished.returncode}", KILLED),
     )
     log = tidy_log(finished.log)
     return TranscodeFailed(f"ffmpeg {what}, while {doing}.", code=code, log_tail=log)

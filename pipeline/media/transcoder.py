@@ -42,6 +42,7 @@ from pipeline.media.progress import ProgressParser
 from pipeline.media.rejection import explain_stopped, tidy_log
 from pipeline.media.tools import Tools
 from pipeline.ports import Inspection, Order, Transcoded
+from pipeline.shortage import OUT_OF_MEMORY, reduced_threads
 from pipeline.tasks import Product, Progress, RenditionProgress, Strictness
 
 ENCODED_FRACTION = 0.96
@@ -118,7 +119,7 @@ class FfmpegTranscoder:
                 self._tools.ffmpeg,
                 order.source,
                 looked.plan,
-                encoding_of(self._config, self._threads()),
+                encoding_of(self._config, self._threads(order)),
                 self._config,
             ),
             cwd=order.output,
@@ -130,10 +131,11 @@ class FfmpegTranscoder:
         )
         return finished, complaints
 
-    def _threads(self) -> int:
-        return self._config.encoder_threads or min(
+    def _threads(self, order: Order) -> int:
+        threads = self._config.encoder_threads or min(
             ENCODER_THREADS_MAX, len(os.sched_getaffinity(0))
         )
+        return reduced_threads(threads, order.shortages)
 
     def _blame_machine(self, finished: Finished, complaints: Complaints) -> None:
         """Raise when the attempt failed for a reason that lies outside the source."""
@@ -156,7 +158,7 @@ class FfmpegTranscoder:
         if complaints.out_of_memory:
             raise TranscodeFailed(
                 f"ffmpeg ran out of memory; its limit is {self._config.limits.memory_bytes} bytes.",
-                code="out_of_memory",
+                code=OUT_OF_MEMORY,
                 log_tail=log,
             )
 

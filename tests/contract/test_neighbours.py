@@ -146,6 +146,18 @@ async def test_what_a_peer_does_is_told(town: Town) -> None:
     assert (row.node, row.container) == ("here", "pid:1")
 
 
+async def test_a_park_is_told_by_the_row(town: Town) -> None:
+    """And taken back by it; who parks goes on leading, since its load has no flag for it."""
+    one, two = await town.start("one"), await town.start("two")
+    await town.met(one, two)
+    one.work = Work(slots=4, running=2, parked=True)
+    one.neighbours.tell()
+    await until(lambda: (row := two.row("one")) and row.flags == ("parked",))
+    one.work = Work(slots=4, running=2)
+    one.neighbours.tell()
+    await until(lambda: (row := two.row("one")) and row.flags == ())
+
+
 async def test_an_order_arrives_once(town: Town) -> None:
     """However often its datagram is repeated; whoever gave it knows that it was heard."""
     one, two = await town.start("one"), await town.start("two")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +21,7 @@ import pytest
 from peer.client import find_peer
 from peer.errors import PeerError
 from peer.paths import Places
+from pipeline.media.tools import Tools
 
 T = TypeVar("T")
 
@@ -42,10 +46,19 @@ class Machine:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def launch(
-        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
-        """Start a peer with one slot, and do not wait for it."""
+        """Start a peer with one slot, and do not wait for it.
+
+        Args:
+            within: The beginning of a command that becomes the one that follows.
+        """
         command = [
+            *within,
             *(sys.executable, "-m", "peer", "--config", str(self.config), "--name", name),
             *("--data-dir", str(self.data_dir), "--slots", "1", "--stop-grace-s", "60"),
             *("--set", f"ledger.lease_s={self.lease_s}", *arguments),
@@ -82,6 +95,12 @@ class Machine:
             return peer.ask(command, **arguments)
         except PeerError:
             return otherwise
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Every recorded event of that kind, asked of anybody."""
+        peer = find_peer(Places(self.data_dir), socket_path=None, name=self.somebody())
+        *events, _ = peer.follow("events", type=kind)
+        return events
 
     def somebody(self) -> str:
         """A peer that runs."""
@@ -191,3 +210,26 @@ class Machine:
             if str(self.data_dir) in line and process.pid != os.getpid():
                 found.append(line)
         return found
+
+
+@contextmanager
+def machine_of_peers() -> Iterator[Machine]:
+    """A data directory that the database's own user can reach, too; in the end nothing runs."""
+    data_dir = Path(tempfile.mkdtemp(prefix="grapevine-"))
+    data_dir.chmod(0o711)
+    machine = Machine(data_dir)
+    try:
+        yield machine
+        machine.stop_all()
+        machine.wait(lambda: not machine.left_running(), 30)
+    finally:
+        machine.stop_all()
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def make_clip(tools: Tools, clip: Path, source: str) -> Path:
+    """Encode what a source of lavfi shows, quickly."""
+    encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+    command = [str(tools.ffmpeg), "-v", "error", "-nostdin", "-f", "lavfi", "-i", source, *encoding]
+    subprocess.run([*command, str(clip)], check=True)
+    return clip

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.media.tools import Tools
-from tests.e2e.cluster_rig import LEASE_S, Machine
+from tests.e2e.cluster_rig import LEASE_S, Machine, machine_of_peers, make_clip
 
 pytestmark = pytest.mark.slow
 
@@ -27,28 +25,16 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    """A data directory that the database's own user can reach, too."""
-    data_dir = Path(tempfile.mkdtemp(prefix="grapevine-"))
-    data_dir.chmod(0o711)
-    machine = Machine(data_dir)
-    try:
+    """In the end nothing of it runs."""
+    with machine_of_peers() as machine:
         yield machine
-        machine.stop_all()
-        machine.wait(lambda: not machine.left_running(), 30)
-    finally:
-        machine.stop_all()
-        shutil.rmtree(data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def clip(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip that takes some seconds to encode, so that there is a middle to be killed in."""
-    clip = tmp_path_factory.mktemp("clips") / "clip.mp4"
     video = "testsrc2=size=960x540:rate=30:duration=20,noise=alls=20:allf=t"
-    encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
-    command = [str(tools.ffmpeg), "-v", "error", "-nostdin", "-f", "lavfi", "-i", video, *encoding]
-    subprocess.run([*command, str(clip)], check=True)
-    return clip
+    return make_clip(tools, tmp_path_factory.mktemp("clips") / "clip.mp4", video)
 
 
 def test_a_killed_peers_work_is_taken_over_at_once(machine: Machine, clip: Path) -> None:
@@ -162,6 +148,47 @@ def test_members_are_drained_and_leave_from_anywhere(machine: Machine, clip: Pat
     assert "has left" in machine.peerctl("drain", "three", "--peer", "one", code=1)
     assert machine.peerctl("events", "--type", "ContainerFailureDetected") == ""
     assert "MemberLeft" in machine.peerctl("events", "--local", "--peer", "one")
+
+
+def test_who_is_parked_finishes_and_takes_nothing_new(machine: Machine, clip: Path) -> None:
+    """Until the scaler takes it back, whoever leads by then; what a person has said stays said."""
+    machine.start(*NAMES)
+    for name in ("one", "three"):
+        machine.peerctl("drain", name, "--peer", "one")
+    task_id = machine.submit(clip)
+    assert machine.encoding(task_id) == "two"
+    assert machine.ask("one", "park", None, member="two")
+    for name in NAMES:
+        machine.wait_for_flag(name, "two", "parked")
+    assert machine.ask("two", "status", {})["state"] == "parked"
+    later = machine.submit(clip)
+    task = machine.wait_for_task(task_id, "done")
+    assert [attempt["peer_name"] for attempt in task["attempts"]] == ["two"]
+    machine.wait(lambda: machine.row("one", "two")["load"]["running"] == 0)
+    assert machine.task(later)["state"] == "queued"
+
+    assert machine.end("one", signal.SIGKILL) == -signal.SIGKILL
+    machine.wait_for_state("three", "one", "dead")
+    assert machine.row("three", "two")["flags"] == ["parked"]
+    assert machine.ask("three", "unpark", None, member="three")  # nobody has parked that one
+    assert machine.ask("three", "status", {})["state"] == "draining"
+    assert machine.ask("three", "unpark", None, member="two")
+    assert machine.encoding(later) == "two"
+    machine.wait(lambda: machine.row("three", "two").get("flags") == [])
+
+
+def test_a_forgotten_park_ends_by_itself(machine: Machine) -> None:
+    """As soon as it was not said again for the time that is set; a person ends it at once."""
+    machine.launch("one", "--set", "peer.park_s=2")
+    machine.wait(lambda: machine.ask("one", "status", {}).get("state") == "working")
+    assert machine.ask("one", "park", None)
+    assert machine.ask("one", "status", {})["state"] == "parked"
+    began = time.monotonic()
+    machine.wait(lambda: machine.ask("one", "status", {}).get("state") == "working", 10)
+    assert time.monotonic() - began > 1.0
+    assert machine.ask("one", "park", None)
+    machine.peerctl("drain", "one", "--undo", "--peer", "one")
+    assert machine.ask("one", "status", {})["state"] == "working"
 
 
 def test_a_key_is_replaced_while_work_goes_on(machine: Machine, clip: Path) -> None:

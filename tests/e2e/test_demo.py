@@ -12,24 +12,22 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from peer.client import find_peer
 from peer.errors import NoPeer, PeerError
 from peer.paths import Places
 from pipeline.media.tools import Tools, find_tools
+from tests.e2e.left_behind import left, nothing_left_in, wait, words
 
 pytestmark = pytest.mark.slow
 
@@ -88,53 +86,17 @@ def middling_clip(tools: Tools, clip: Path) -> Path:
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
     """Where all demos of this file keep their data; a root's PostgreSQL must get in."""
-    directory = Path(tempfile.mkdtemp(prefix="grapevine-demo-"))
-    directory.chmod(0o755)
-    yield directory / "demo"
-    try:
-        assert _wait(lambda: not _left(directory)), _left(directory)
-    finally:
-        for process in _left(directory):
-            process.kill()
-        shutil.rmtree(directory, ignore_errors=True)
+    with nothing_left_in("grapevine-demo-", GONE_WITHIN_S) as directory:
+        yield directory / "demo"
 
 
 def _command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "peer.cli", "demo", *map(str, arguments)]
 
 
-def _left(data_dir: Path) -> list[psutil.Process]:
-    """Every process that was started with, or works in, that directory, but not this one."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), process.cwd()]
-        except psutil.Error:
-            continue
-        if process.pid != os.getpid() and any(str(data_dir) in word for word in words):
-            found.append(process)
-    return found
-
-
-def _wait(condition: Callable[[], object], within_s: float = GONE_WITHIN_S) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def _is_encoding(data_dir: Path) -> bool:
     """Whether a peer has an ffmpeg at work."""
-    return any("libx264" in word for process in _left(data_dir) for word in _words(process))
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+    return any("libx264" in word for process in left(data_dir) for word in words(process))
 
 
 def _state(data_dir: Path) -> list[str]:
@@ -159,7 +121,7 @@ def begin(data_dir: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
             text=True,
         )
         begun.append(demo)
-        if not _wait(lambda: demo.poll() is not None or _is_encoding(data_dir), WITHIN_S):
+        if not wait(lambda: demo.poll() is not None or _is_encoding(data_dir), WITHIN_S):
             pytest.fail(f"no encode was seen; tasks: {_state(data_dir)}")
         assert demo.poll() is None, demo.communicate()[0]
         return demo
@@ -199,7 +161,7 @@ def test_from_start_to_end(clip: Path, data_dir: Path) -> None:
         check=False,
     )
     assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
-    assert not _left(data_dir)
+    assert not left(data_dir)
     assert "\x1b" not in demo.stdout
     for name in ("demo-1", "demo-2", "demo-3"):
         assert f"{name}: ready" in demo.stdout
@@ -221,7 +183,7 @@ def test_a_kill_and_what_follows(middling_clip: Path, data_dir: Path) -> None:
         check=False,
     )
     assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
-    assert not _left(data_dir)
+    assert not left(data_dir)
     (name,) = re.findall(r"^(demo-\d): killed", demo.stdout, re.MULTILINE)
     told = demo.stdout.rpartition("remove it when you like\n")[2].splitlines()
     assert len(told) == 6
@@ -279,7 +241,7 @@ def test_stopping(
     demo.send_signal(number)
     output, _ = demo.communicate(timeout=GONE_WITHIN_S)
     assert demo.returncode == 128 + number, output
-    assert not _left(data_dir)
+    assert not left(data_dir)
     assert "Traceback" not in output
     assert output.endswith(": cancelled\nstopped; nothing was made\n")
 
@@ -289,7 +251,7 @@ def test_killed(
 ) -> None:
     """Peers, server and ffmpeg do not outlive a demo that is killed, and the next demo works."""
     begin(long_clip).kill()
-    assert _wait(lambda: not _left(data_dir)), _left(data_dir)
+    assert wait(lambda: not left(data_dir), GONE_WITHIN_S), left(data_dir)
     (killed,) = (data_dir / "demo.tasks").read_text().split()
     demo = subprocess.run(
         _command(clip, "--ladder", LADDER, "--data-dir", data_dir),
@@ -320,7 +282,7 @@ def test_a_peer_that_does_not_start_is_shown(clip: Path, data_dir: Path) -> None
     assert "the peer demo-2 did not start" in demo.stderr
     assert str(data_dir / "logs" / "demo-2.log") in demo.stderr
     assert "cannot go on" in demo.stderr
-    assert not _left(data_dir)
+    assert not left(data_dir)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +305,7 @@ def test_what_is_wrong_is_said(
     )
     assert demo.returncode == code
     assert sentence in demo.stderr
-    assert not _left(data_dir)
+    assert not left(data_dir)
 
 
 def test_a_video_that_is_none(data_dir: Path, tmp_path: Path) -> None:
@@ -359,7 +321,7 @@ def test_a_video_that_is_none(data_dir: Path, tmp_path: Path) -> None:
     )
     assert demo.returncode == 1, demo.stdout
     assert "escalated text.mp4" in demo.stdout
-    assert not _left(data_dir)
+    assert not left(data_dir)
 
 
 def _on_terminal(command: list[str], *, columns: int, lines: int) -> tuple[int, str]:
@@ -403,7 +365,7 @@ def test_on_a_terminal(clip: Path, data_dir: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     drawn = [line for line in plain.replace("\r", "\n").split("\n") if line[:1] in "╭│╰"]
     assert max(map(len, drawn)) <= 80
-    for words in ("peers", "demo-1", "ready", "tiny.mp4", "180p", "90p", "done in 0:"):
-        assert words in plain
+    for word in ("peers", "demo-1", "ready", "tiny.mp4", "180p", "90p", "done in 0:"):
+        assert word in plain
     with pytest.raises(NoPeer):
         find_peer(Places(data_dir), socket_path=None, name=None)

@@ -31,11 +31,11 @@ from pipeline.media.transcoder import FfmpegTranscoder
 from pipeline.ports import Order
 from pipeline.tasks import ProductKind, Strictness
 from tests.e2e.small_process import run_from_small_process
+from tests.missing import do_without
 
 SECRET = "the neighbour's secret"
 MEBIBYTE = 1024 * 1024
 IN_OPEN = 0x20
-
 GUARD = as_arguments(input_guard(SourceLimits()))
 # Wide enough for whatever the attack needs, so that only the guard can be what stops it.
 EVERY_PROTOCOL = ("-protocol_whitelist", "file,http,tcp,crypto,data,subfile,concat,udp,rtp")
@@ -284,7 +284,7 @@ def build_of(origin: str) -> Tools:
     if origin == "PATH":
         tools = find_tools()
         if tools.origin != "PATH":
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no ffmpeg on PATH")
+            do_without("there is no ffmpeg on PATH")
         return tools
     pair = wheel_binaries()
     assert pair is not None, "the wheel is one of the package's dependencies"

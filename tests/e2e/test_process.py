@@ -128,6 +128,19 @@ async def test_priority_and_group(tmp_path: Path) -> None:
     assert finished.stdout.decode().split() == ["19", str(os.SCHED_BATCH), "True", "1"]
 
 
+async def test_the_kernel_ends_it_first(tmp_path: Path) -> None:
+    """When memory runs out, the program goes before the peer does."""
+    own = int(await trio.Path("/proc/self/oom_score_adj").read_text())
+    program = (
+        "import time; from pathlib import Path; score = Path('/proc/self/oom_score_adj')\n"
+        f"while score.read_text() == '{own}\\n': time.sleep(0.01)\n"
+        "print(score.read_text())"
+    )
+    limits = ProcessLimits(wall_s=10.0)
+    finished = await run_python(program, tmp_path, limits=limits)
+    assert int(finished.stdout) == min(1000, own + 500)
+
+
 async def test_cpu_time_and_memory_are_measured(tmp_path: Path) -> None:
     """Both are the program's own, from the kernel's account of it."""
     program = "import time\nkept = bytearray(200 << 20)\nwhile time.process_time() < 0.3: pass\n"

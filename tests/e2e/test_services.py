@@ -503,3 +503,38 @@ def failed_by(machine: Machine, name: str, task_id: str) -> int:
     """How many attempts at a task that peer has failed."""
     attempts = machine.task(str(UUID(task_id))).get("attempts", [])
     return sum(one["peer_name"] == name and one["error"] is not None for one in attempts)
+
+
+@pytest.mark.parametrize("service", ["postgres", "rabbit", "s3"])
+def test_a_hurried_peer_waits_for_no_service(
+    machine: Machine, services: Services, long_clip: Path, service: str
+) -> None:
+    """One that hangs while work is handed back: the peer is gone eight seconds after the second
+    SIGTERM all the same, and the task is done by others once the service is back."""
+    for name in NAMES:
+        machine.peerctl("drain", name, "--peer", name)
+    hurried = f"hurried-{service}"
+    machine.launch(hurried)
+    machine.wait(lambda: machine.ask(hurried, "status", {}).get("state") == "working")
+    task_id = machine.submit(long_clip)
+    assert machine.encoding(task_id) == hurried
+    machine.processes[hurried].terminate()
+    machine.wait_for_flag("one", hurried, "draining")
+    servers: dict[str, PostgresServer | RabbitServer | S3Server] = {
+        "postgres": services.postgres,
+        "rabbit": services.rabbit,
+        "s3": services.s3,
+    }
+    server = servers[service]
+    server.freeze()
+    try:
+        began = time.monotonic()
+        assert machine.end(hurried) == 143
+        took_s = time.monotonic() - began
+    finally:
+        server.thaw()
+    assert took_s < 8.0
+    for name in NAMES:
+        machine.peerctl("drain", name, "--undo", "--peer", name)
+    *_, last = machine.wait_for_task(task_id, "done")["attempts"]
+    assert last["peer_name"] in NAMES

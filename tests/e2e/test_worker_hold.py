@@ -44,6 +44,10 @@ def believed_by(peer: Any, other: Any, state: State) -> View:
     )
 
 
+async def nobody_answers(_: Life) -> bool:
+    return False
+
+
 @asynccontextmanager
 async def undertaking(rig: Rig, peer: Any, view: View) -> AsyncIterator[None]:
     """Run a peer's undertaker."""
@@ -54,6 +58,7 @@ async def undertaking(rig: Rig, peer: Any, view: View) -> AsyncIterator[None]:
         view=lambda: view,
         own=lambda: peer.holder,
         recorder=peer.record,
+        hears=nobody_answers,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(undertaker.run)

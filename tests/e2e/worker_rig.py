@@ -25,6 +25,7 @@ from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.reception import Answers, always_answers
 from pipeline.retry import RetryPolicy
 from pipeline.scrutiny import Diary
+from pipeline.shortage import ContainerMemory
 from pipeline.stores.directory import DirectoryStore
 from pipeline.tasks import Claim, Product, ProductKind, Progress, TaskReport, TaskState
 from pipeline.worker import Worker, WorkerConfig
@@ -118,6 +119,7 @@ class Rig:
         slots: int = 2,
         may_take: MayTake = always,
         answers: Answers = always_answers,
+        memory: ContainerMemory | None = None,
         diary: Diary | None = None,
         **changes: Any,
     ) -> AsyncIterator[Worker]:
@@ -140,6 +142,7 @@ class Rig:
             may_take=may_take,
             answers=answers,
             witnesses=self.ledger,
+            memory=memory,
             diary=diary,
         )
         async with trio.open_nursery() as jobs:

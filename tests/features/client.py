@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid4
 
+import minio
 import pika
 import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg.rows import dict_row
-
-from tests.features.services_rig import Site
 
 T = TypeVar("T")
 
@@ -66,6 +65,39 @@ class Asked:
         return json.dumps({"name": self.ladder_text, "packaging": "mp4", "rungs": rungs})
 
 
+class Place(Protocol):
+    """**Protocol**: where a client submits: services, and the names in them."""
+
+    @property
+    def prefix(self) -> str:
+        """Of all names in RabbitMQ."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """Of sources and outputs."""
+        ...
+
+    @property
+    def ledger_url(self) -> str:
+        """The database."""
+        ...
+
+    @property
+    def queue_url(self) -> str:
+        """The broker."""
+        ...
+
+    @property
+    def store(self) -> minio.Minio:
+        """The bucket's server."""
+        ...
+
+    def logs(self) -> str:
+        """The ends of what the peers said."""
+        ...
+
+
 class Client:
     """Submits videos, and looks what becomes of them.
 
@@ -74,14 +106,14 @@ class Client:
         video: What it submits.
     """
 
-    def __init__(self, site: Site, video: Path) -> None:
+    def __init__(self, site: Place, video: Path) -> None:
         self._site = site
         self.video = video
         # As pipeline/README.md names them for clients.
         self.exchange = f"{site.prefix}.work"
         self._queues = [f"{site.prefix}.{priority}" for priority in ("high", "normal", "low")]
         self._dead = f"{site.prefix}.dead"
-        self._connection = psycopg.connect(site.postgres.url, autocommit=True, row_factory=dict_row)
+        self._connection = psycopg.connect(site.ledger_url, autocommit=True, row_factory=dict_row)
 
     def close(self) -> None:
         """Hang up."""
@@ -138,7 +170,7 @@ class Client:
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
         """A channel to RabbitMQ."""
-        connection = pika.BlockingConnection(pika.URLParameters(self._site.rabbit.url))
+        connection = pika.BlockingConnection(pika.URLParameters(self._site.queue_url))
         try:
             yield connection.channel()
         finally:
@@ -209,7 +241,7 @@ class Client:
         deadline = time.monotonic() + within_s
         while not (value := condition()):
             said = f"{what}: not within {within_s:g} s; the peers said:"
-            assert time.monotonic() < deadline, f"{said}\n{self._site.machine.logs()}"
+            assert time.monotonic() < deadline, f"{said}\n{self._site.logs()}"
             time.sleep(POLL_S)
         return value
 

@@ -1,9 +1,10 @@
-"""One set of services and peers for all scenarios, and what both features' scenarios begin with."""
+"""One set of services and peers for all scenarios of the pipeline; Swarms for those of scaling."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,14 @@ import pytest
 from pytest_bdd import given
 
 from pipeline.media.tools import find_tools
+from tests.features import scaling_story
 from tests.features.client import Asked, Client
+from tests.features.fake_stage import fake_stage
+from tests.features.lab_stage import lab_stage
 from tests.features.services_rig import PEERS, Site, open_site
+from tests.features.swarm_clusters import Clusters, MakeStage
+from tests.features.swarm_stage import Services, Settings
+from tests.servers.postgres import PostgresServer, public_directory
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.s3 import S3Server
 
@@ -47,10 +54,23 @@ class Story:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One for all scenarios, each cluster with a database of its own."""
+    with public_directory() as directory:
+        server = PostgresServer(directory / "postgres", settings={"max_connections": "200"})
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(scope="session")
 def site(
-    rabbit: RabbitServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+    rabbit: RabbitServer,
+    postgres: PostgresServer,
+    s3: S3Server,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    with open_site(rabbit, s3, tmp_path_factory.mktemp("site")) as site:
+    with open_site(rabbit, postgres, s3, tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
@@ -83,3 +103,73 @@ def system_is_processing(site: Site, client: Client, story: Story) -> None:
         site.machine.wait(partial(site.works, name))
     story.neighbour = client.submit()
     client.wait_for_events(story.neighbour, "TaskReceived")
+
+
+# Scenarios of scaling
+
+
+Deploy = Callable[[Settings], scaling_story.Story]
+"""Provides a cluster that is as it was told to be at its beginning."""
+
+
+@pytest.fixture(scope="session")
+def services(rabbit: RabbitServer, postgres: PostgresServer, s3: S3Server) -> Services:
+    """What peers on a Swarm depend on: one of each for all scenarios, which share nothing there."""
+    return Services(rabbit=rabbit, postgres=postgres, s3=s3)
+
+
+@pytest.fixture(scope="module", params=["fake", "lab"])
+def stages(
+    request: pytest.FixtureRequest, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> MakeStage:
+    """Makes Swarms with nothing on them, one at a time: fake ones, and then real ones."""
+    if request.param == "fake":
+        return lambda: fake_stage(tmp_path_factory.mktemp("peers"))
+    request.getfixturevalue("peer_image")
+    return partial(lab_stage, request.getfixturevalue("lab"), services)
+
+
+@pytest.fixture(scope="module")
+def clusters(
+    stages: MakeStage, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Clusters]:
+    """The cluster of one scenario, and of the next one if it wants the same."""
+    with Clusters(stages, services, tmp_path_factory) as clusters:
+        yield clusters
+
+
+@pytest.fixture(scope="session")
+def videos(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By name: two seconds, eight, and one that takes a processor some seconds to encode."""
+    directory, ffmpeg = tmp_path_factory.mktemp("videos"), str(find_tools().ffmpeg)
+    made = {"short": video}
+    for name, size, length_s in (("long", "320x180", 8), ("heavy", "1280x720", 10)):
+        made[name] = directory / f"{name}.mp4"
+        picture = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d={length_s}")
+        tone = ("-f", "lavfi", "-i", f"sine=440:r=48000:d={length_s}")
+        subprocess.run(
+            [ffmpeg, "-nostdin", "-v", "error", *picture, *tone, *CODERS, str(made[name])],
+            check=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+    return made
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The cluster's, where a scenario does not say otherwise."""
+    return Settings()
+
+
+@pytest.fixture
+def deploy(clusters: Clusters, videos: dict[str, Path]) -> Iterator[Deploy]:
+    """How a scenario comes by its cluster."""
+    with ExitStack() as stack:
+
+        def make(settings: Settings) -> scaling_story.Story:
+            story = scaling_story.Story.begin(clusters.provide(settings), videos)
+            stack.callback(story.close)
+            return story
+
+        yield make

@@ -20,11 +20,12 @@ from typing import Any
 from uuid import uuid4
 
 import minio
+import psycopg
 
 from pipeline.media.tools import Tools, find_tools
 from tests.e2e.cluster_rig import START_WITHIN_S, Machine
 from tests.servers.faulty_http import Exchange, Fault, FaultyProxy
-from tests.servers.postgres import PostgresServer, public_directory
+from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.s3 import S3Server
 from tests.servers.webhook import WebHook
@@ -138,6 +139,7 @@ class Site:
 
     Args:
         proxy: Stands between the peers and `s3`.
+        database: Its name in `postgres`.
         prefix: Of all names in RabbitMQ.
     """
 
@@ -149,8 +151,23 @@ class Site:
     webhook: WebHook
     ffmpeg: BreakableFfmpeg
     machine: Machine
+    database: str
     prefix: str
     bucket: str
+
+    @property
+    def ledger_url(self) -> str:
+        """The database."""
+        return self.postgres.url_of(self.database)
+
+    @property
+    def queue_url(self) -> str:
+        """The broker."""
+        return self.rabbit.url
+
+    def logs(self) -> str:
+        """The ends of what the peers said."""
+        return self.machine.logs()
 
     @property
     def store(self) -> minio.Minio:
@@ -239,7 +256,9 @@ class Site:
 
 
 @contextmanager
-def open_site(rabbit: RabbitServer, s3: S3Server, directory: Path) -> Iterator[Site]:
+def open_site(
+    rabbit: RabbitServer, postgres: PostgresServer, s3: S3Server, directory: Path
+) -> Iterator[Site]:
     """Start what is not running yet, and at the end stop it, by process id.
 
     Args:
@@ -247,10 +266,6 @@ def open_site(rabbit: RabbitServer, s3: S3Server, directory: Path) -> Iterator[S
     """
     tools, number = find_tools(), uuid4().hex[:8]
     with ExitStack() as stack:
-        # PostgreSQL may run as another user, who cannot come into pytest's directories.
-        postgres = PostgresServer(stack.enter_context(public_directory()) / "postgres")
-        stack.callback(postgres.kill)
-        postgres.start()
         peers, configuration = directory / "peers", directory / "grapevine.toml"
         peers.mkdir()
         site = Site(
@@ -262,9 +277,12 @@ def open_site(rabbit: RabbitServer, s3: S3Server, directory: Path) -> Iterator[S
             webhook=stack.enter_context(WebHook().running()),
             ffmpeg=BreakableFfmpeg(directory, tools),
             machine=Machine(peers, configuration),
+            database=f"features_{number}",
             prefix=f"features-{number}",
             bucket=f"features-{number}",
         )
+        with psycopg.connect(postgres.url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {site.database}".encode())
         site.store.make_bucket(site.bucket)
         site.damage_bytes()
         configuration.touch(mode=0o600)
@@ -277,7 +295,7 @@ def open_site(rabbit: RabbitServer, s3: S3Server, directory: Path) -> Iterator[S
 
 def _configuration(site: Site, tools: Tools) -> str:
     texts = {
-        "ledger": site.postgres.url,
+        "ledger": site.ledger_url,
         "queue": site.rabbit.url,
         "prefix": site.prefix,
         "management": site.rabbit.management_url,

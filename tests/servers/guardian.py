@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import subprocess
 
+from tests.servers.warden import unmarked
+
 # Also the children, where the server stands still they would not notice that it is gone.
 SCRIPT = """
 read -r _
@@ -29,6 +31,7 @@ class Guardian:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=unmarked(),
             start_new_session=True,
         )
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import trio
 
-from peer.__main__ import main
+from peer.program import main
 from pipeline.media.config import TranscodeConfig
 from pipeline.media.tools import Tools
 from pipeline.ports import Inspection, Order, Transcoded

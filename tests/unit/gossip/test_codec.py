@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossip import fields
 from gossip.codec import FRAME_BYTES_MAX, decode_untrusted, encode, row_bytes
 from gossip.config import DATAGRAM_BYTES_MAX
 from gossip.errors import BadPacket
@@ -293,11 +294,49 @@ def test_rows_may_grow_as_well() -> None:
     """Elements that a later version appends to a row are passed over; those of a body are kept,
     for whoever hears its own row with less in it would contradict it."""
     number, (row,), loads = _elements(Gossip(rows=(ROW,)))
-    body = msgpack.packb([*msgpack.unpackb(row[5]), "more", 7])
+    body = msgpack.packb([*msgpack.unpackb(row[5]), False, "more", 7])
     grown = _packed(number, [[*row[:5], body, "more"]], loads)
     heard = decode_untrusted(grown)
     assert isinstance(heard, Gossip)
     assert heard.rows[0].row.body == replace(ROW.row.body, more=msgpack.packb(["more", 7]))
+    assert _elements(heard)[1][0][5] == body
+
+
+PARKED = AgedRow(replace(ROW.row, body=replace(ROW.row.body, parked=True)), ROW.age_s)
+
+
+def test_what_was_added_to_a_body_is_sent_only_where_it_says_something() -> None:
+    """A peer that is not parked sends what it sent before there were parks, to the byte."""
+    plain, parked = (_elements(Gossip(rows=(row,)))[1][0][5] for row in (ROW, PARKED))
+    assert len(msgpack.unpackb(plain)) == 9
+    assert msgpack.unpackb(parked) == [*msgpack.unpackb(plain), True]
+    assert decode_untrusted(encode(Gossip(rows=(PARKED,)))) == Gossip(rows=(PARKED,))
+
+
+def test_a_version_that_knows_no_parks_passes_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes them for something later, keeps them, and says them again as they were."""
+    sent = encode(Gossip(rows=(PARKED,)))
+    with monkeypatch.context() as before:
+        before.setattr(fields, "_ADDED", {})
+        fields._body_untrusted.cache_clear()
+        fields._body_to_wire.cache_clear()
+        heard = decode_untrusted(sent)
+        assert isinstance(heard, Gossip)
+        assert heard.rows[0].row.body == replace(ROW.row.body, more=msgpack.packb([True]))
+        passed_on = encode(heard)
+    fields._body_untrusted.cache_clear()
+    fields._body_to_wire.cache_clear()
+    assert passed_on == sent
+    assert decode_untrusted(passed_on) == Gossip(rows=(PARKED,))
+
+
+def test_a_later_version_may_add_more_behind_it() -> None:
+    """Then what this one knows is said in full, so that the rest stays in its place."""
+    number, (row,), loads = _elements(Gossip(rows=(ROW,)))
+    body = msgpack.packb([*msgpack.unpackb(row[5]), False, "later"])
+    heard = decode_untrusted(_packed(number, [[*row[:5], body]], loads))
+    assert isinstance(heard, Gossip)
+    assert heard.rows[0].row.body == replace(ROW.row.body, more=msgpack.packb(["later"]))
     assert _elements(heard)[1][0][5] == body
 
 
@@ -306,7 +345,7 @@ _ROW = [UID, 1, 0, 0, 0]
 
 
 def _body(**changes: object) -> bytes:
-    fields = {
+    elements = {
         "address": _V4,
         "name": "",
         "node": "",
@@ -317,7 +356,7 @@ def _body(**changes: object) -> bytes:
         "encoders": 0,
         "keys": 0,
     } | changes
-    packed: bytes = msgpack.packb(list(fields.values()))
+    packed: bytes = msgpack.packb(list(elements.values()))
     return packed
 
 

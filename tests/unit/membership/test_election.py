@@ -7,7 +7,7 @@ import pytest
 from gossip.load import Flag, Load
 from gossip.rows import Body, Row, State
 from membership.config import lan
-from membership.election import Election, best
+from membership.election import Election, best, has_resigned
 
 
 def standing(
@@ -61,6 +61,37 @@ def test_a_candidate_is_proposed_when_it_has_been_stable() -> None:
     assert not election.observe(29.9, 2, living=2)
     assert election.observe(30.0, 2, living=2)
     assert election.leader == 2
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        (standing(1), False),
+        (standing(1, state=State.LEFT), True),
+        (standing(1, eligible=False), True),
+        (standing(1, load=Load(flags=Flag.DRAINING)), True),
+        (standing(1, state=State.SUSPECT), False),  # others say so
+        (standing(1, state=State.DEAD), False),
+        (standing(1, load=Load(flags=Flag.DEAF | Flag.FLAPPING, lag_s=9.0)), False),  # a symptom
+    ],
+)
+def test_who_resigns_says_so_itself(standing: tuple[Row, Load | None], expected: bool) -> None:
+    """What others say of it, and what may be over in a second, is none of that."""
+    assert has_resigned(*standing) is expected
+
+
+def test_whom_a_leader_leaves_it_to_need_not_wait() -> None:
+    """It was the second best of a view that was stable. Where nobody led, there is none to say."""
+    election = Election(lan(), 0.0)
+    election.observe(0.0, 1, living=3)
+    assert not election.observe(1.0, 2, living=3, resigned=True)
+    assert election.leader is None
+    election.observe(20.0, 2, living=3)
+    assert election.leader == 2
+    assert election.observe(21.0, 3, living=3, resigned=True)
+    assert election.leader == 3
+    assert election.observe(22.0, 4, living=3, resigned=False)
+    assert election.leader is None
 
 
 def test_a_minority_proposes_nobody() -> None:

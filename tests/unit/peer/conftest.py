@@ -11,10 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from peer.cli import main
+from peer.protocol import ShownTask
 
 Lines = Sequence[Mapping[str, Any]]
 """What is sent back, a JSON document each; the connection is closed after the last one."""
@@ -233,3 +235,13 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "holiday.mp4"
     path.write_bytes(b"video")
     return path
+
+
+@pytest.fixture
+def make(samples: Mapping[str, Any]) -> Callable[..., ShownTask]:
+    """Make a task report with some changes."""
+
+    def make(**changes: Any) -> ShownTask:
+        return msgspec.convert(samples["task"](**changes), ShownTask)
+
+    return make

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from peer.__main__ import main as peer_main
 from peer.cli import main
+from peer.program import main as peer_main
 from tests.unit.peer.answers import Run, StartPeer, ok, refused
 
 COMMANDS = sorted(main.commands)
@@ -57,7 +57,7 @@ def test_the_list_of_commands() -> None:
     assert set(main.commands) == {
         *("demo", "submit", "tasks", "task", "escalations", "retry", "cancel"),
         *("events", "table", "status", "queue", "drain", "resume", "leave", "keys"),
-        *("store", "doctor", "completion"),
+        *("scale", "store", "doctor", "completion"),
     }
 
 

@@ -111,7 +111,13 @@ async def test_the_table_needs_nobody_else() -> None:
 
 @pytest.mark.parametrize(
     ("command", "verb"),
-    [("drain", Verb.DRAIN), ("resume", Verb.RESUME), ("leave", Verb.LEAVE)],
+    [
+        ("drain", Verb.DRAIN),
+        ("resume", Verb.RESUME),
+        ("leave", Verb.LEAVE),
+        ("park", Verb.PARK),
+        ("unpark", Verb.UNPARK),
+    ],
 )
 @pytest.mark.parametrize("member", [None, "one", "aaaa000000000001"])
 async def test_an_order_to_this_very_peer_is_obeyed(

@@ -27,7 +27,7 @@ from peer.protocol import (
 from peer.screen.console import THEME, make_console
 from peer.screen.keys import keys_page
 from peer.screen.table import cluster_table, warnings
-from peer.screen.tables import PeerRow, local_event_line
+from peer.screen.tables import PeerRow, facts_text, local_event_line
 
 
 def draw(*parts: RenderableType, width: int) -> str:
@@ -228,6 +228,13 @@ def test_what_a_peer_noticed_is_one_line() -> None:
     assert len(local_event_line(event, 60).plain) <= 60
 
 
+def test_sentences_in_an_event_are_told_apart() -> None:
+    """They have commas of their own; names and numbers in a row have none."""
+    data = {"reasons": ["9 parts wait, more than 3", "2 are there"], "renditions": ["720p", "360p"]}
+    said = "reasons=9 parts wait, more than 3; 2 are there renditions=720p,360p"
+    assert facts_text(data) == said
+
+
 @pytest.fixture
 def scene(samples: Mapping[str, Any]) -> Scene:
     """A demo in which a peer was killed."""
@@ -268,9 +275,9 @@ def test_the_demo_shows_the_table_and_the_kill(scene: Scene, height: int, peers:
 def test_a_log_of_the_demo_tells_the_table_once(scene: Scene) -> None:
     """Its heading when it changes, and each stage of the recovery."""
     stream = io.StringIO()
-    with Report(make_console(stream)) as view:
-        view.show(scene)
-        view.show(scene)
+    report = Report(make_console(stream))
+    report.show(scene)
+    report.show(scene)
     text = stream.getvalue()
     assert text.count("gossip table: 2 members: 2 alive; 1 dead · leader demo-1") == 1
     assert text.count("  0.0 s  demo-2 is killed (SIGKILL, process 43) at 31 %") == 1

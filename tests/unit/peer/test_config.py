@@ -10,6 +10,7 @@ import pytest
 from peer import config
 from peer.config import Config, load
 from peer.errors import ConfigError
+from peer.machine import default_name
 
 Load = Callable[..., Config]
 
@@ -60,6 +61,8 @@ def test_defaults_need_nothing(read: Load) -> None:
     assert settings.ledger.url is None
     assert settings.peer.slots >= 1
     assert settings.retry.attempts_max == 4
+    assert settings.peer.node == default_name()
+    assert settings.peer.container is None
     assert settings.store_directory == settings.peer.data_dir / "store"
     assert settings.transcode.preset == "veryfast"
 
@@ -70,6 +73,9 @@ def test_defaults_need_nothing(read: Load) -> None:
         ("peer.stop_grace_s=0", "peer.stop_grace_s", 0.0),
         ("peer.stop_grace_s=2.5", "peer.stop_grace_s", 2.5),
         ("peer.log_format=json", "peer.log_format", "json"),
+        ("peer.container=x1y2z3", "peer.container", "x1y2z3"),
+        ("peer.node=worker-3.example.org", "peer.node", "worker-3.example.org"),
+        ("peer.park_s=90", "peer.park_s", 90.0),
         ("peer.name=a.b-c_1", "peer.name", "a.b-c_1"),
         ("ledger.url=postgresql://host/db", "ledger.url", "postgresql://host/db"),
         ("ledger.postgres=/opt/pg/bin", "ledger.postgres", Path("/opt/pg/bin")),
@@ -120,6 +126,11 @@ KINDS = (
             {"toml": "[peer]\nname = 7"},
             "{file}: peer.name: expected a name of at most 63 letters, digits, dots, dashes and "
             "underscores, got 7",
+        ),
+        (
+            {"environment": {"GRAPEVINE_PEER_CONTAINER": "two words"}},
+            "environment GRAPEVINE_PEER_CONTAINER: expected a text of at most 64 characters, "
+            "without blanks, got 'two words'",
         ),
         (
             {"assignments": ("peer.log_format=xml",)},
@@ -229,7 +240,8 @@ def test_secret_from_file(read: Load, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are both set"):
         read(environment=both)
     secret.unlink()
-    with pytest.raises(ConfigError, match=r"GRAPEVINE_LEDGER_URL_FILE: cannot read"):
+    missing = r"GRAPEVINE_LEDGER_URL_FILE: cannot read \S+: No such file or directory$"
+    with pytest.raises(ConfigError, match=missing):
         read(environment=by_file)
 
 
@@ -367,9 +379,10 @@ SECRET_FILES = {
 }
 
 
-def test_the_example_in_the_readme_is_right(read: Load, tmp_path: Path) -> None:
-    """Every key of it is a setting, and what it names is read."""
-    (toml,) = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+def test_the_examples_in_the_readme_are_right(read: Load, tmp_path: Path) -> None:
+    """Every key of them is a setting, what they name is read, and one file may have all."""
+    examples = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    toml = "\n".join(examples)
     for name, text in SECRET_FILES.items():
         (tmp_path / name).write_text(text)
     settings = read(toml.replace("/etc/grapevine/", f"{tmp_path}/"))
@@ -379,6 +392,8 @@ def test_the_example_in_the_readme_is_right(read: Load, tmp_path: Path) -> None:
     assert settings.store.s3.endpoint is not None
     assert settings.gossip.key == KEY
     assert len(settings.notify.urls) == 1
+    assert settings.scaling.orchestrator == "swarm"
+    assert settings.scaling.swarm_config.constraint == "node.labels.grapevine.pool==film"
 
 
 def test_relative_paths(read: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,3 +419,62 @@ def test_no_call_outlasts_the_lease(read: Load, lease_s: str) -> None:
     assert 0 < ledger.statement_timeout_s <= ledger.transaction_timeout_s
     assert ledger.transaction_timeout_s + ledger.lease_s / 5 < ledger.lease_s
     assert 2 <= ledger.connect_timeout_s <= max(2, ledger.lease_s / 3)
+
+
+SWARM = '[scaling]\norchestrator = "swarm"\npool = "film"\ncontainers_per_node = 7\n'
+
+
+def test_what_is_the_same_everywhere_is_said_once(read: Load) -> None:
+    """The pool's name and the containers of a node hold for policy, Swarm and provider alike."""
+    scaling = read(SWARM).scaling
+    assert (scaling.policy.pool, scaling.policy.containers_per_node) == ("film", 7)
+    assert (scaling.swarm_config.pool, scaling.swarm_config.containers_per_node) == ("film", 7)
+    assert scaling.provider_config.pool == "film"
+
+
+@pytest.mark.parametrize("path", ["swarm.pool", "swarm.containers_per_node", "provider.pool"])
+def test_what_is_derived_is_no_setting(read: Load, path: str) -> None:
+    """Two places for one truth would contradict each other."""
+    section, name = path.split(".")
+    with pytest.raises(ConfigError, match=f"no setting 'scaling.{path}'"):
+        read(f"{SWARM}[scaling.{section}]\n{name} = 3\n")
+
+
+def test_no_secret_is_recorded_with_decisions(read: Load) -> None:
+    """What decisions are made of has the policy's settings, and nothing of providers."""
+    provider = '[scaling.provider]\nkind = "libcloud"\njoin_token = "SWMTKN-1-secret"\n'
+    cloud = '[scaling.provider.libcloud]\nprovider = "ec2"\nsize = "s"\nimage = "i"\nkey = "hush"\n'
+    scaling = read(SWARM + provider + cloud).scaling
+    assert scaling.provider_config.join_token == "SWMTKN-1-secret"
+    recorded = repr(scaling.policy) + repr(vars(type(scaling.policy)).keys())
+    assert type(scaling.policy).__name__ == "ScalingConfig"
+    assert "secret" not in recorded
+    assert "hush" not in recorded
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ('[scaling.swarm]\nservice = "x"\n', 'write orchestrator = "swarm"'),
+        ("[scaling]\ndry_run = true\n", "scaling.dry_run would do nothing"),
+        (
+            '[scaling.provider]\nkind = "exec"\n[scaling.provider.exec]\n'
+            'create = ["/bin/n", "{name}"]\nlist = ["/bin/n"]\ndestroy = ["/bin/n", "{name}"]\n',
+            "they would do nothing",
+        ),
+        (SWARM + "queue_high = 1\nqueue_low = 1\n", "less than twice"),
+        (SWARM + "nodes_min = 5\nnodes_max = 2\n", "nodes_min is larger"),
+        (
+            SWARM.replace("film", "f" * 47)
+            + '[scaling.swarm]\nservice = "a_long_stack_with_a_long_service"\n'
+            '[scaling.provider]\nkind = "exec"\n[scaling.provider.exec]\n'
+            'create = ["/bin/n", "{name}"]\nlist = ["/bin/n"]\ndestroy = ["/bin/n", "{name}"]\n',
+            "too long together",
+        ),
+    ],
+    ids=["a Swarm without one", "a dry run of nothing", "a provider", "range", "limits", "names"],
+)
+def test_scaling_that_cannot_work_is_refused(read: Load, toml: str, complaint: str) -> None:
+    """With the sentence that says what to do."""
+    with pytest.raises(ConfigError, match=complaint):
+        read(toml)

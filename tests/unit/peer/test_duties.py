@@ -25,7 +25,7 @@ from peer.duties import (
     life_of,
     turn_s,
 )
-from pipeline.standing import ENDED, SUSPENSION_S, Life
+from pipeline.standing import ENDED, EXPLAINED, SUSPENSION_S, Life
 from tests.unit.peer.views import ALIVE, DEAD, LEFT, SUSPECT, row, view
 
 
@@ -245,6 +245,15 @@ def test_its_own_former_life(alone: bool) -> None:
     duties.done(0.0, own)
     assert duties.own_burial is None
     assert own not in duties.due(1.0, of)
+
+
+def test_a_former_life_that_ran_out_of_memory_is_explained() -> None:
+    """The others may have buried it for its silence; the cause is told all the same."""
+    own = former_life("0" * 15 + "1", 7, name="one", node="here", out_of_memory=True)
+    assert own.death.life.incarnation == EXPLAINED
+    assert own.death.out_of_memory
+    assert own.event is not None
+    assert own.event.reason == "out_of_memory"
 
 
 def test_what_is_remembered_is_bounded() -> None:

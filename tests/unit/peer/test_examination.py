@@ -21,6 +21,7 @@ from peer.protocol import Check
 from pipeline.errors import NotSent, QueueUnavailable, StoreUnavailable
 from pipeline.ports import Depth
 from pipeline.stores.directory import DirectoryStore
+from scaling.ports import OrchestratorUnavailable
 
 EMPTY = Depth(ready=0, unacknowledged=0, delayed=0, dead=0)
 
@@ -69,6 +70,8 @@ def parts(
     store: Any = None,
     depth: Depth | Exception = EMPTY,
     channel: Channel | None = None,
+    means: Any = None,
+    led: bool = True,
 ) -> Parts:
     async def describe() -> str:
         return "as it should be"
@@ -91,6 +94,7 @@ def parts(
             store=store or DirectoryStore(tmp_path / "store"),
             scratch=scratch,
             channel=channel,
+            scaling=SimpleNamespace(means=means, led=lambda: led),
             about={
                 name: About(describe=describe, advice=f"look at the {name} server's log")
                 for name in ("ledger", "queue", "store")
@@ -288,3 +292,54 @@ def test_what_is_odd_about_the_keys_is_a_note() -> None:
     """It is no fault, and somebody should read it."""
     _, keys = examine_gossip(Gossip(keys_note="not in the ring"), ())
     assert keys == Check(check="keys", ok=True, note=True, detail="not in the ring")
+
+
+def orchestrator(
+    *, error: Exception | None = None, wrong: Sequence[str] = (), some_reach_it: bool = True
+) -> Any:
+    """What brings an orchestrator, as far as the doctor looks at it."""
+
+    async def describe() -> str:
+        if error is not None:
+            raise error
+        return "Docker Swarm, service peers: 3 containers wanted"
+
+    async def warnings() -> Sequence[str]:
+        return wrong
+
+    return SimpleNamespace(
+        name="Docker Swarm, service peers",
+        describe=describe,
+        warnings=warnings,
+        advice="run one on a manager",
+        reach=SimpleNamespace() if some_reach_it else None,
+    )
+
+
+async def test_nothing_is_said_of_an_orchestrator_that_there_is_not(tmp_path: Path) -> None:
+    """Most people start without one."""
+    assert "orchestrator" not in await checks(parts(tmp_path))
+
+
+AWAY = OrchestratorUnavailable("the manager does not answer")
+
+
+@pytest.mark.parametrize(
+    ("means", "led", "ok", "note", "said"),
+    [
+        (orchestrator(), True, True, False, "3 containers wanted"),
+        (orchestrator(wrong=["no grace"]), True, True, True, "3 containers wanted; no grace"),
+        (orchestrator(error=AWAY), True, True, True, "another one does"),
+        (orchestrator(error=AWAY), False, False, False, "does not answer"),
+        (orchestrator(error=AWAY, some_reach_it=False), True, False, False, "does not answer"),
+    ],
+    ids=["well", "set up badly", "a worker", "nobody reaches it", "all must reach it"],
+)
+async def test_the_orchestrator_is_looked_at(
+    tmp_path: Path, means: Any, led: bool, ok: bool, note: bool, said: str
+) -> None:
+    """That this peer does not reach it is no fault while another one leads."""
+    check = (await checks(parts(tmp_path, means=means, led=led)))["orchestrator"]
+    assert (check.ok, check.note) == (ok, note)
+    assert said in check.detail
+    assert bool(check.advice) == (not ok)

@@ -56,3 +56,16 @@ def test_an_error_names_the_flag_as_it_was_typed(tmp_path: Path) -> None:
     result = CliRunner().invoke(program, ["--stop-grace-s", "soon", "--config", str(file)])
     assert result.exit_code == 2
     assert "option --stop-grace-s: expected a number of at least 0, got 'soon'" in result.stderr
+
+
+def test_a_dry_run_of_nothing_names_the_flag(tmp_path: Path) -> None:
+    """A flag without a value, and one that would do nothing where nothing scales."""
+    file = tmp_path / "empty.toml"
+    file.touch()
+    result = CliRunner().invoke(program, ["--dry-run", "--config", str(file)])
+    assert result.exit_code == 2
+    assert "scaling.dry_run would do nothing" in result.stderr
+    assert "(set by option --dry-run)" in result.stderr
+    local = ["--set", "scaling.orchestrator=local"]
+    result = CliRunner().invoke(program, ["--dry-run", *local, "--config", str(file)])
+    assert result.exit_code == 0, result.output

@@ -75,7 +75,7 @@ class Queue:
             raise self.away
         self.published.append((body, priority))
 
-    async def announced(self, _task_id: UUID, part: int) -> None:
+    async def announced(self, _task_id: UUID, part: int, *, again: bool = False) -> None:
         self.announced_parts.append(part)
 
     async def depth(self) -> Depth:

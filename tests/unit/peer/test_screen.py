@@ -7,9 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from rich.console import Console, RenderableType
 
-from peer.demo.view import Picture, Report, Scene, picture, view_for
 from peer.protocol import (
     Check,
     Escalation,
@@ -18,8 +16,8 @@ from peer.protocol import (
     ShownSegments,
     ShownTask,
 )
-from peer.screen.console import THEME, make_console
-from peer.screen.live import Bars, Lines, progress_line, watcher
+from peer.screen.console import make_console
+from peer.screen.live import Lines, progress_line, watcher
 from peer.screen.page import escalations_list, output_lines, task_page, what_to_type
 from peer.screen.tables import (
     PeerRow,
@@ -30,29 +28,10 @@ from peer.screen.tables import (
     tasks_table,
 )
 from pipeline.ports import Depth, EventRow
+from tests.unit.peer.drawing import draw
 
 NOW = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
-Draw = Callable[..., str]
 Make = Callable[..., ShownTask]
-
-
-def draw(*parts: RenderableType, width: int = 80, soft: bool = False) -> str:
-    """What stands on a terminal of that width, without colours."""
-    console = Console(file=io.StringIO(), theme=THEME, width=width, no_color=True, markup=False)
-    for part in parts:
-        console.print(part, soft_wrap=soft)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-@pytest.fixture
-def make(samples: Mapping[str, Any]) -> Make:
-    """Make a task report with some changes."""
-
-    def make(**changes: Any) -> ShownTask:
-        return msgspec.convert(samples["task"](**changes), ShownTask)
-
-    return make
 
 
 @pytest.fixture
@@ -472,11 +451,11 @@ def test_lines_tell_only_news(make: Make, samples: Mapping[str, Any]) -> None:
     """A line for each state, step and tenth of the work; repeats are silent."""
     stream = io.StringIO()
     progress = samples["progress"]
-    with watcher(make_console(stream)) as view:
+    with watcher(make_console(stream)) as show:
         for fraction in (0.41, 0.42, 0.45, 0.51):
-            view.show(make(state="running", progress=progress | {"fraction": fraction}))
-        view.show(make(state="running", progress=progress | {"step": "verify", "fraction": 0.52}))
-        view.show(make())
+            show(make(state="running", progress=progress | {"fraction": fraction}))
+        show(make(state="running", progress=progress | {"step": "verify", "fraction": 0.52}))
+        show(make())
     assert [
         line.split(":")[1].split(",")[0].strip() for line in stream.getvalue().splitlines()
     ] == [
@@ -499,102 +478,3 @@ def test_lines_tell_only_news(make: Make, samples: Mapping[str, Any]) -> None:
 def test_a_task_without_progress(make: Make, changes: dict[str, Any], line: str) -> None:
     """Where nothing moves, the line says why."""
     assert progress_line(make(**changes)) == line
-
-
-def test_bars_are_for_terminals(make: Make, samples: Mapping[str, Any]) -> None:
-    """On a terminal the bars are redrawn in place and gone at the end."""
-    stream = io.StringIO()
-    console = Console(file=stream, theme=THEME, force_terminal=True, width=80, _environ={})
-    view = watcher(console)
-    assert isinstance(view, Bars)
-    with view:
-        view.show(make(state="running", progress=samples["progress"]))
-        view.show(make())
-    assert "\x1b[2K" in stream.getvalue()
-
-
-def test_a_dumb_terminal_gets_lines() -> None:
-    """`TERM=dumb` names a terminal on which nothing can be redrawn."""
-    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    assert isinstance(watcher(dumb), Lines)
-    assert isinstance(view_for(dumb), Report)
-
-
-@pytest.fixture
-def scene(make: Make, samples: Mapping[str, Any]) -> Scene:
-    """A demo in the middle of its work."""
-    status = msgspec.convert(samples["status"], PeerStatus)
-    return Scene(
-        video="holiday.mp4",
-        ladder="web",
-        doing="transcoding",
-        peers=[PeerRow("demo-1", 42, "working", status), PeerRow("demo-2", 43, "starting")],
-        report=make(state="running", progress=samples["progress"]),
-    )
-
-
-def test_the_picture_fits_a_small_terminal(scene: Scene) -> None:
-    """The demo's two panels fit 80 by 24, and show peers, task and renditions."""
-    lines = draw(picture(scene, 80, 24)).splitlines()
-    assert len(lines) <= 23
-    assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    for words in (
-        "peers",
-        "demo-1",
-        "starting",
-        "holiday.mp4 → web",
-        "720p",
-        "480p",
-        "transcoding",
-    ):
-        assert words in text
-
-
-def test_nothing_is_said_twice(scene: Scene, samples: Mapping[str, Any]) -> None:
-    """While the peers start there is one row for each, and what goes on is said once."""
-    waiting = {"ledger": "starting", "queue": "starting", "store": "starting"}
-    status = samples["status"] | {"state": "starting", "running": [], "dependencies": waiting}
-    begun = msgspec.convert(status, PeerStatus)
-    scene.peers = [PeerRow("demo-1", 42, "starting", begun)]
-    scene.doing, scene.report = "starting three peers", None
-    text = draw(picture(scene, 80, 24))
-    assert text.count("starting three peers") == 1
-    assert text.replace("starting three peers", "").count("starting") == 1
-
-
-def test_a_stopped_demo_promises_nothing(scene: Scene, make: Make) -> None:
-    """Above `all peers have stopped` no frames are counted and no time is left."""
-    assert scene.report is not None
-    scene.report = make(state="cancelled", progress=msgspec.to_builtins(scene.report.progress))
-    scene.doing = "all peers have stopped"
-    text = draw(picture(scene, 80, 24))
-    assert "holiday.mp4  cancelled" in text
-    assert "left" not in text
-
-
-def test_the_picture_moves(scene: Scene) -> None:
-    """On a terminal the picture is redrawn, and the last one stays."""
-    stream = io.StringIO()
-    with Picture(
-        Console(file=stream, theme=THEME, force_terminal=True, width=80, _environ={})
-    ) as view:
-        view.show(scene)
-        scene.doing = "done"
-        view.show(scene)
-    assert stream.getvalue().rstrip().endswith("\x1b[?25h")
-    assert "transcoding" in stream.getvalue()
-
-
-def test_the_report_tells_only_news(scene: Scene) -> None:
-    """In a log, each thing stands once."""
-    stream = io.StringIO()
-    with Report(make_console(stream)) as view:
-        view.show(scene)
-        view.show(scene)
-    assert [line.split(" ", 1)[0] for line in stream.getvalue().splitlines()] == [
-        "transcoding",
-        "demo-1:",
-        "demo-2:",
-        "holiday.mp4:",
-    ]

@@ -50,6 +50,8 @@ def job(step: str | None) -> Job:
 def test_the_state_is_one_word(worker: Worker | None, draining: bool, word: str) -> None:
     """What a person asked for comes first, then what the peer thinks of itself, then the others."""
     assert status.state(worker, draining=draining) == word
+    told = "draining" if draining else "parked"
+    assert status.state(worker, draining=draining, parked=True) == told
 
 
 @pytest.mark.parametrize(

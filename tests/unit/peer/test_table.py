@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,23 @@ def test_flags_are_words(changes: dict[str, Any], flags: tuple[str, ...]) -> Non
     (row,) = shown_table(view(member(1, "one", **changes)), name="one").members
     assert row.flags == flags
     assert (row.load is None) == (changes.get("load", Load()) is None)
+
+
+@pytest.mark.parametrize(
+    ("load", "flags"),
+    [
+        (Load(flags=Flag.STORE_AWAY), ("parked", "store away")),
+        (Load(flags=Flag.DRAINING), ("draining",)),
+        (None, ("parked",)),
+    ],
+)
+def test_who_is_parked_is_shown_so(load: Load | None, flags: tuple[str, ...]) -> None:
+    """The row says it; a person's drain, which the load may tell a moment sooner, counts more."""
+    parked = member(1, "one", load=load)
+    body = replace(parked.row.body, parked=True)
+    parked = replace(parked, row=replace(parked.row, body=body))
+    (row,) = shown_table(view(parked), name="one").members
+    assert row.flags == flags
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.LEFT])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,15 +15,17 @@ import trio.testing
 
 from gossip.rows import State
 from membership.changes import MemberDied, MemberJoined, MemberRestarted
+from membership.events import ContainerFailureDetected
 from membership.view import View
 from peer.duties import Bury, former_life
+from peer.ended import REPORTS_MAX, UNHEARD_S, Ended, Reports
 from peer.undertaker import LOOK_S, Undertaker
 from pipeline.errors import LedgerUnavailable, QueueUnavailable, Stage
 from pipeline.events import Record, Recordable, Stamp
 from pipeline.ports import Expired
-from pipeline.standing import Death, Life, Suspended
+from pipeline.standing import EXPLAINED, Death, Life, Suspended
 from pipeline.tasks import Holder
-from tests.unit.peer.views import DEAD, SUSPECT, row, view
+from tests.unit.peer.views import DEAD, LEFT, SUSPECT, row, view
 
 OWN = Holder(peer_uid="0" * 15 + "1", peer_name="one", epoch=1, container="pid:1", node="here")
 TAKEN = Expired(
@@ -49,7 +52,8 @@ class ScriptedLedger:
         self, by: Holder, death: Death, record: Record | None
     ) -> Sequence[Expired] | Suspended:
         self._hear("bury", death.life.epoch if record is None else record.event)
-        return self._answer(by) or [TAKEN]
+        held_nothing = death.life.peer_uid.startswith("container:")
+        return self._answer(by) or ([] if held_nothing else [TAKEN])
 
     async def suspend(self, by: Holder, lives: Sequence[Life]) -> Suspended | None:
         self._hear("suspend", [life.peer_uid[-1] for life in lives])
@@ -80,6 +84,8 @@ class Rig:
         self.believed: View | None = view()
         self.woken: list[Expired] = []
         self.queue_is_away = False
+        self.asked: list[Life] = []
+        self.answers = False
         numbers = itertools.count(1)
 
         def record(event: Recordable) -> Record:
@@ -88,6 +94,10 @@ class Rig:
             return Record(
                 stamp=Stamp(**own, sequence=next(numbers), container="pid:1", at=at), event=event
             )
+
+        async def hears(life: Life) -> bool:
+            self.asked.append(life)
+            return self.answers
 
         async def wake(taken: Sequence[Expired]) -> None:
             if self.queue_is_away:
@@ -100,6 +110,7 @@ class Rig:
             view=lambda: self.believed,
             own=lambda: OWN,
             recorder=record,
+            hears=hears,
             own_burial=own_burial,
         )
 
@@ -283,3 +294,102 @@ async def test_its_own_former_life(autojump_clock: trio.testing.MockClock) -> No
     assert "failed_epoch=7" in str(rig.ledger.told)
     assert rig.woken == [TAKEN]
     assert rig.undertaker.own_burial is None
+
+
+KILLED = Ended(
+    container="pid:2", node="n2", reason="non-zero exit (137)", exit_code=137, out_of_memory=True
+)
+
+
+async def test_a_container_that_ended(running: Rig, autojump_clock: trio.testing.MockClock) -> None:
+    """Once for all, by the peer that was in it; whoever noticed first."""
+    running.believed = view(row(2), leader=1)
+    running.undertaker.note_ended(KILLED)
+    await trio.sleep(0.1)
+    (call, event), (_, container) = running.ledger.told
+    assert call == "bury"
+    assert container == 0, "the container's own life is over, too, without another event"
+    assert event == ContainerFailureDetected(
+        failed_uid="0" * 15 + "2",
+        failed_name="peer 2",
+        failed_epoch=1,
+        failed_container="pid:2",
+        failed_node="here",
+        silent_s=0.0,
+        witnesses=0,
+        reason="out_of_memory",
+        detail="non-zero exit (137)",
+    )
+    assert running.asked == [Life(peer_uid="0" * 15 + "2", epoch=1, incarnation=EXPLAINED)]
+    assert running.woken == [TAKEN]
+    await trio.sleep(10 * LOOK_S)
+    assert running.ledger.calls == ["bury", "bury"]
+
+
+async def test_a_container_whose_peer_answers(
+    running: Rig, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The orchestrator may be wrong, and an end is for good: so the peer is asked before."""
+    running.believed, running.answers = view(row(2), leader=1), True
+    running.undertaker.note_ended(KILLED)
+    await trio.sleep(10 * LOOK_S)
+    assert len(running.asked) == 1
+    assert running.ledger.told == []
+
+
+async def test_a_container_that_nobody_heard_of(
+    running: Rig, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It is waited for a row, and then the container alone is told of, under its own name."""
+    running.undertaker.note_ended(KILLED)
+    await trio.sleep(UNHEARD_S - 0.1)
+    assert running.ledger.told == []
+    await trio.sleep(2 * LOOK_S)
+    ((_, event),) = running.ledger.told
+    assert isinstance(event, ContainerFailureDetected)
+    assert (event.failed_uid, event.failed_container, event.failed_node) == ("", "pid:2", "n2")
+    assert running.asked == []
+
+
+@pytest.mark.parametrize(
+    ("believed", "ended"),
+    [
+        pytest.param(view(row(2, LEFT)), KILLED, id="it left in good order"),
+        pytest.param(view(), replace(KILLED, container="pid:1"), id="it is this very one"),
+        pytest.param(view(row(2)), replace(KILLED, exit_code=143), id="it was told to end"),
+        pytest.param(view(row(2)), replace(KILLED, exit_code=0), id="it ended well"),
+        pytest.param(view(row(2)), replace(KILLED, lost=True), id="its node was lost"),
+    ],
+)
+async def test_an_end_that_is_no_failure(
+    running: Rig, autojump_clock: trio.testing.MockClock, believed: View, ended: Ended
+) -> None:
+    """Nothing is told of who handed back what it had, and of whom only gossip can tell."""
+    running.believed = believed
+    running.undertaker.note_ended(ended)
+    await trio.sleep(2 * UNHEARD_S)
+    assert "bury" not in [call for call, event in running.ledger.told if not isinstance(event, int)]
+
+
+async def test_an_end_is_told_when_the_ledger_is_back(
+    running: Rig, autojump_clock: trio.testing.MockClock
+) -> None:
+    """And while this peer cannot hear the others, it does not judge by their silence."""
+    running.believed = view(row(2), leader=1, deaf=True)
+    running.undertaker.note_ended(KILLED)
+    await trio.sleep(5 * LOOK_S)
+    assert running.asked == []
+    running.believed, running.ledger.is_away = view(row(2), leader=1), True
+    await trio.sleep(5 * LOOK_S)
+    assert running.ledger.told == []
+    running.ledger.is_away = False
+    await trio.sleep(2 * LOOK_S)
+    assert running.ledger.calls == ["bury", "bury"]
+
+
+def test_no_more_is_remembered_than_can_be_told() -> None:
+    """A Swarm that fails for days while the ledger is away fills no memory."""
+    reports = Reports()
+    for number in range(REPORTS_MAX + 5):
+        reports.note(0.0, replace(KILLED, container=f"task-{number}"))
+    assert len(list(reports.due(UNHEARD_S, view()))) == REPORTS_MAX

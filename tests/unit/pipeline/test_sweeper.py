@@ -116,7 +116,8 @@ class Ledger:
         due, self.due = self.due, []
         return due
 
-    async def announced(self, task_id: UUID, part: int) -> None:
+    async def announced(self, task_id: UUID, part: int, *, again: bool = False) -> None:
+        assert again, "whoever was to wake somebody first may have done it"
         self.announced_parts.append((task_id, part))
 
     async def record(self, records: Sequence[Any]) -> None:
