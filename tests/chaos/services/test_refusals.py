@@ -7,15 +7,16 @@ started again for that. (Of the store: `test_store_faults`.)
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import trio
 
 from pipeline.tasks import PartState
-from tests.chaos.services.peer import working
-from tests.chaos.services.rig import Rig, until_in_trouble
+from tests.chaos.services.peer import Running, working
+from tests.chaos.services.rig import POLL_S, Rig, until
 from tests.chaos.services.services import Site
-from tests.chaos.services.small import DigestTranscoder
+from tests.chaos.services.small import DigestTranscoder, PatientTranscoder
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,6 @@ def end_sessions(site: Site) -> None:
 
 def expire_role(site: Site) -> None:
     site.administer(f"ALTER ROLE \"{site.name}\" VALID UNTIL '2020-01-01'")
-    end_sessions(site)
 
 
 def renew_role(site: Site) -> None:
@@ -45,7 +45,6 @@ def renew_role(site: Site) -> None:
 
 def limit_role(site: Site) -> None:
     site.administer(f'ALTER ROLE "{site.name}" CONNECTION LIMIT 0')
-    end_sessions(site)
 
 
 def unlimit_role(site: Site) -> None:
@@ -59,7 +58,6 @@ def close_connections(site: Site) -> None:
 
 def change_password(site: Site) -> None:
     site.manage("PUT", "/api/users/{}", {"password": "another", "tags": "management"})
-    close_connections(site)
 
 
 def restore_password(site: Site) -> None:
@@ -68,35 +66,71 @@ def restore_password(site: Site) -> None:
 
 def limit_connections(site: Site) -> None:
     site.manage("PUT", "/api/vhost-limits/{}/max-connections", {"value": 0})
-    close_connections(site)
 
 
 def unlimit_connections(site: Site) -> None:
     site.manage("DELETE", "/api/vhost-limits/{}/max-connections")
 
 
-REFUSALS: dict[str, tuple[str, Act, Act]] = {
-    "the ledger's password has expired": ("ledger", expire_role, renew_role),
-    "the ledger takes no more connections": ("ledger", limit_role, unlimit_role),
-    "the queue's password was changed": ("queue", change_password, restore_password),
-    "the queue takes no more connections": ("queue", limit_connections, unlimit_connections),
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a service is made to refuse, how those who are in are turned out, and how it ends."""
+
+    service: str
+    refuse: Act
+    turn_out: Act
+    admit: Act
+
+
+REFUSALS = {
+    "the ledger's password has expired": Refusal("ledger", expire_role, end_sessions, renew_role),
+    "the ledger takes no more connections": Refusal(
+        "ledger", limit_role, end_sessions, unlimit_role
+    ),
+    "the queue's password was changed": Refusal(
+        "queue", change_password, close_connections, restore_password
+    ),
+    "the queue takes no more connections": Refusal(
+        "queue", limit_connections, close_connections, unlimit_connections
+    ),
 }
+
+
+async def until_all_is_in_hand(*peers: Running) -> None:
+    """Wait until each peer has as many tasks in hand as it can: one that has none may not need the
+    ledger for a while, and then says nothing of it."""
+
+    async def is_in_hand() -> bool:
+        return all(len(peer.worker.jobs) == peer.worker.slots for peer in peers)
+
+    await until(is_in_hand, SEEN_WITHIN_S)
+
+
+async def until_turned_out(site: Site, refusal: Refusal, *peers: Running) -> None:
+    """Wait until all peers say so. Who had been let in, and was not yet listed among those who are
+    in when these were turned out, is turned out the next time."""
+    with trio.fail_after(SEEN_WITHIN_S):
+        while any(refusal.service not in peer.worker.trouble for peer in peers):
+            await trio.to_thread.run_sync(refusal.turn_out, site)
+            await trio.sleep(POLL_S)
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_a_service_refuses_for_a_while(rig: Rig, name: str) -> None:
     """Two peers are at work when a service does not let them in any more: both say so, and take no
     work. When it lets them in again, all tasks are done, each by its first attempt."""
-    service, refuse, admit = REFUSALS[name]
-    transcoder = DigestTranscoder(takes_s=0.5)
+    refusal = REFUSALS[name]
+    transcoder = PatientTranscoder()
     one, other = rig.peer("one", 1), rig.peer("other", 2)
     async with working(one, transcoder) as first, working(other, transcoder) as second:
-        for _ in range(TASKS):
-            await rig.submit()
-        await trio.to_thread.run_sync(refuse, rig.site)
-        for peer in (first, second):
-            await until_in_trouble(peer, service, SEEN_WITHIN_S)
-        await trio.to_thread.run_sync(admit, rig.site)
+        tasks = [await rig.submit() for _ in range(TASKS)]
+        await until_all_is_in_hand(first, second)
+        await trio.to_thread.run_sync(refusal.refuse, rig.site)
+        # One of each comes to its end and asks for another; the others go on.
+        transcoder.end(*(peer.worker.jobs[0].claim.task_id for peer in (first, second)))
+        await until_turned_out(rig.site, refusal, first, second)
+        transcoder.end(*tasks)
+        await trio.to_thread.run_sync(refusal.admit, rig.site)
         await rig.wait_until_settled(SETTLED_WITHIN_S)
         await rig.wait_until_quiet()
     trails = await rig.conclude()
