@@ -179,7 +179,7 @@ async def test_a_program_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
         "signal.signal(signal.SIGTERM, stop)\n"
         "while True: pass\n"
     )
-    limits = ProcessLimits(wall_s=0.5, stall_s=30.0)
+    limits = ProcessLimits(wall_s=2.0, stall_s=30.0)  # Python must have begun by then
     finished = await run_python(program, tmp_path, limits=limits)
     assert (finished.stopped_for, finished.returncode) == ("wall", 255)
     assert finished.log == "stopping"
