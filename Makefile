@@ -1,7 +1,7 @@
 # What people type here; `make help` lists it. Logic longer than a line lives in .ci/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench simulate simulate-scaling lint lock picture clean
+.PHONY: help demo test bench simulate simulate-scaling chaos lint lock picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,13 +28,17 @@ simulate: .venv/dev.stamp ## Look for faults in the gossip with random seeds (SE
 simulate-scaling: .venv/dev.stamp ## Simulated days of work: the policy beside its rivals, as a table and scaling.png
 	@.venv/bin/python -m tests.simulation.scaling --picture scaling.png $(ARGS)
 
+HOURS ?= 1
+chaos: .venv/dev.stamp ## Break a real cluster at random while it works (HOURS=8 for a night; root)
+	@.venv/bin/python -m tests.chaos.cluster --hours $(HOURS) $(ARGS)
+
 lint: .venv/dev.stamp ## Check format, style, types and who may import whom
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.ci/debian-packages shellcheck
-	if command -v shellcheck >/dev/null; then shellcheck .ci/* deploy/providers/*; fi
+	if command -v shellcheck >/dev/null; then shellcheck .ci/* deploy/providers/* deploy/make-secrets deploy/peerctl $(filter-out %/mc,$(wildcard deploy/lab/images/entries/*)); fi
 
 lock: .venv/dev.stamp ## Write the lock files anew (UPGRADE=1 takes the newest versions)
 	@.ci/lock $(if $(UPGRADE),--upgrade)

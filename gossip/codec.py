@@ -2,8 +2,9 @@
 
 The body of a datagram is a msgpack array: the message's number, then its fields in the order of
 `_LAYOUTS`, the only description of the wire that there is. Whatever follows the fields that this
-version knows is passed over, so that a later one may append some. What has no place in a message
-never becomes one, and the only error that bytes can cause is `BadPacket`.
+version knows is passed over, so that a later one may append some; a message of a higher number is
+dropped, and counted apart from mistakes (ALGORITHM.md, section 8, has the rules). What has no place
+in a message never becomes one, and the only error that bytes can cause is `BadPacket`.
 
 Rejected: structs of fixed size, smaller still, but half of a row is text, and they cannot grow;
 msgpack maps, which would say every field's name in every datagram.
@@ -99,6 +100,8 @@ def decode_untrusted(body: bytes) -> Message:
     number = elements[0] if elements else None
     if type(number) is not int:
         raise BadPacket("malformed", "no type")
+    if number > _HIGHEST:
+        raise BadPacket("later", f"type {number}")
     if number not in _BY_NUMBER:
         raise BadPacket("malformed", f"type {number}")
     message, (_, build, fields) = _BY_NUMBER[number]
@@ -194,3 +197,4 @@ _LAYOUTS: Mapping[type[Message], _Layout] = {
     OrderOk: _layout(16, OrderOk, nonce=NUMBER_64),
 }
 _BY_NUMBER = {layout.number: (message, layout) for message, layout in _LAYOUTS.items()}
+_HIGHEST = max(_BY_NUMBER)

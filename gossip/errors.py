@@ -14,12 +14,13 @@ from typing import Literal
 Reason = Literal[
     "short",  # not even a header and a tag
     "oversize",  # longer than any peer ever sends
-    "version",  # another protocol's datagram, or a later one's
+    "version",  # another protocol's datagram, or of a version whose envelope is another one
     "plaintext",  # unsealed where sealed is asked for, or the reverse
     "key",  # sealed with a key that is not in the ring
     "forged",  # does not authenticate: wrong key, wrong cluster label, truncated or altered
     "replay",  # seen before, or too old to tell
     "own",  # this very peer's own datagram, come back
+    "later",  # authentic, and of a kind that only a later version knows
     "malformed",  # authentic, and yet not a message: another peer's mistake
 ]
 

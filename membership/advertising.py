@@ -6,6 +6,11 @@ the others can answer to however many networks the container is in. What the oth
 seen corrects that, once; they may sit in several networks and see several addresses, and a peer
 that took each of them would tell the cluster of a new one at every join. When the machine loses
 the address, it all begins again.
+
+Names may stand for nothing while a cluster starts: Docker names a container only once its health
+check has passed. Until then the address is that of the default route, which in a container leads
+out through a bridge of its own machine, where no other peer could answer. So while no seed could be
+looked up, and nobody has told better, it is looked for again.
 """
 
 from __future__ import annotations
@@ -53,7 +58,13 @@ class Advertising:
         self._seeds = tuple(seeds)
         self._resolve = resolve
         self._settled = False
+        self._aimed = False
         self._had = ""
+
+    @property
+    def certain(self) -> bool:
+        """Nothing better is to come: it was said, seen by others, or found towards a seed."""
+        return not self._guesses or not self._seeds or self._settled or self._aimed
 
     async def find(self) -> Address:
         """Return the address to begin with, before anybody was heard.
@@ -69,8 +80,10 @@ class Advertising:
             return self._endpoint.address
         # IPv4 first: a peer that listens to both is reached over it by those who have only one.
         seeds = sorted(await self._resolved_seeds(), key=lambda seed: ":" in seed[0])
+        self._aimed = False
         for towards in [*seeds, SOMEWHERE, SOMEWHERE_IPV6]:
             if self._endpoint.reaches(towards) and (source := source_address_towards(towards)):
+                self._aimed = towards in seeds
                 return (source, port)
         return ("127.0.0.1", port)
 
@@ -97,17 +110,22 @@ class Advertising:
         """
         if not self._guesses:
             return None
-        guess = is_loopback(own[0])  # made, perhaps, before there was a network
-        if is_own(own[0]) and not guess:
+        # Made, perhaps, before there was a network, or before the seeds had names.
+        guess = is_loopback(own[0]) or not self.certain
+        has = is_own(own[0])
+        if has and not guess:
             self._had = own[0]
             return None
         if own[0] != self._had and not guess:
             return None
         address = await self.find()
-        if is_loopback(address[0]):
+        if address == own or is_loopback(address[0]):
             # No network at all: the one that comes back may be the same.
             return None
-        _log("this machine has lost the address that it was reached at", own, address)
+        if has:
+            _log("the others are in another network than this peer thought", own, address)
+        else:
+            _log("this machine has lost the address that it was reached at", own, address)
         return address
 
     @property

@@ -29,6 +29,9 @@ LoadOf = Callable[[int], Load | None]
 def best(rows: Iterable[Row], load_of: LoadOf, lag_max_s: float) -> int | None:
     """Return the uid of the best candidate; None without any.
 
+    Whoever lags is passed over only for somebody who does not: where all machines are short of
+    processor time, a slow leader that asks for more of them is better than none.
+
     The rows alone say in which order to look, and mostly the first one is fit: so of thousands of
     loads, hardly any has to be read.
     """
@@ -37,15 +40,17 @@ def best(rows: Iterable[Row], load_of: LoadOf, lag_max_s: float) -> int | None:
         for row in rows
         if row.body.eligible and row.state is State.ALIVE
     )
+    late: int | None = None
     for _, _, uid in order:
         load = load_of(uid)
-        if load is None or _fit(load, lag_max_s):
+        if load is None:
             return uid
-    return None
-
-
-def _fit(load: Load, lag_max_s: float) -> bool:
-    return not load.flags & UNFIT and load.lag_s <= lag_max_s
+        if load.flags & UNFIT:
+            continue
+        if load.lag_s <= lag_max_s:
+            return uid
+        late = uid if late is None else late
+    return late
 
 
 def has_resigned(row: Row, load: Load | None) -> bool:

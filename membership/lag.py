@@ -17,15 +17,21 @@ _GROWTH = math.log(1.1)
 
 
 class LoopLag:
-    """Takes in by how much each turn of the loop was late."""
+    """Takes in by how much each turn of the loop was late.
+
+    Attributes:
+        turned_at: When the last one was, on the caller's clock; None before the first.
+    """
 
     def __init__(self) -> None:
+        self.turned_at: float | None = None
         self._recent = WindowMaximum(WINDOW_S)
         self._bars: Counter[int] = Counter()
         self._turns = 0
 
     def add(self, now: float, late_s: float) -> None:
         """One turn was so late; a negative number is none."""
+        self.turned_at = now
         late_s = max(0.0, late_s)
         self._recent.add(now, late_s)
         self._turns += 1

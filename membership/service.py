@@ -327,7 +327,9 @@ class MembershipService:
             if address is not None:
                 self._core.set_body(time.monotonic(), replace(self.own.body, address=address))
                 self._loop.put_out()
-            await trio.sleep(self._config.seed_interval_s)
+            await trio.sleep(
+                self._config.seed_interval_s if advertising.certain else self._config.join_retry_s
+            )
 
     def _tell(self, changes: Sequence[Change], events: Sequence[GossipEvent]) -> None:
         for change in changes:

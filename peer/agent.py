@@ -2,7 +2,7 @@
 
 Nested nurseries, named by what lives in them:
 
-    cluster       gossip and membership, the watch over signals
+    cluster       gossip and membership, the watch over signals, the pages for whoever watches it
       services    the control socket, the sweeper, the undertaker, whatever else goes on beside work
         records   the writer of the counted events
           jobs    the parts being worked on
@@ -32,13 +32,14 @@ import trio
 
 from gossip.messages import Verb
 from membership.changes import Change, IdentityLost, MemberChanged, MemberJoined, OrderReceived
-from peer import identity, status
+from peer import identity, logs, status
 from peer.assembly import Among, Parts, assemble
 from peer.cluster_news import log_change
 from peer.cluster_requests import ClusterRequests
 from peer.config import Config
 from peer.container_memory import ContainerMemory, KillRecord
 from peer.control import Command, ControlServer, SendItem
+from peer.disclosure import disclosed
 from peer.duties import Bury, former_life
 from peer.ended import Ended
 from peer.errors import CommandFailed
@@ -46,6 +47,8 @@ from peer.events import EventStamper
 from peer.examination import examine, examine_gossip
 from peer.gossip_log import GossipLog
 from peer.likeness import Likeness
+from peer.metrics.monitor import Monitor
+from peer.metrics.watched import Watched
 from peer.neighbours import Neighbours, renamed
 from peer.own import own_directory
 from peer.protocol import PeerStatus
@@ -58,6 +61,7 @@ from peer.usage import UsageMeter
 from peer.work import Work
 from pipeline.errors import LedgerUnavailable, Unavailable
 from pipeline.events import Record
+from pipeline.ports import Depth
 from pipeline.tasks import Holder
 from pipeline.worker import Worker
 
@@ -118,6 +122,7 @@ class Agent:
         self._started_at = datetime.now(UTC)
         self._meter = UsageMeter()
         self._queue_ready = 0
+        self._depth: Depth | None = None
         self._parts: Parts | None = None
         self._awaited: str | None = None
         self._own_burial: Bury | None = None
@@ -144,6 +149,7 @@ class Agent:
             self._stamper = EventStamper(
                 saved, container=self._holder.container, node=self._holder.node
             )
+            self._identify()
             self._log = GossipLog(write=self._write_records, recorder=self._stamper)
             self._neighbours = Neighbours(
                 self._config,
@@ -152,6 +158,7 @@ class Agent:
                 on_change=self._hear,
                 on_event=self._log.note_event,
             )
+            self._monitor = Monitor(self._watched())
             if crashed is not None:
                 out_of_memory = self._kills.ran_out()
                 self._own_burial = former_life(
@@ -170,6 +177,16 @@ class Agent:
         log.info("stopped", extra={"action": "stopped"})
         return self._stop.exit_status
 
+    def _identify(self) -> None:
+        """Let every line of the log say which life of which peer writes it."""
+        holder = self._holder
+        logs.identify(
+            peer_uid=holder.peer_uid,
+            peer_epoch=holder.epoch,
+            node=holder.node,
+            container=holder.container,
+        )
+
     async def _take_part(self) -> None:
         """Be a member of the cluster for as long as there is something to do."""
         async with trio.open_nursery() as cluster:
@@ -178,6 +195,7 @@ class Agent:
             if self._likeness.lifeline is not None:
                 cluster.start_soon(self._watch_lifeline, self._likeness.lifeline)
             await cluster.start(self._neighbours.run)
+            cluster.start_soon(self._monitor.run)
             await self._serve()
             await self._neighbours.leave()
             cluster.cancel_scope.cancel()
@@ -290,8 +308,12 @@ class Agent:
     async def _watch_queue(self, parts: Parts) -> None:
         """Know about how much is waiting: the others see it in the table."""
         while True:
-            with suppress(Unavailable):
-                self._queue_ready = (await parts.queue.depth()).ready
+            depth = None
+            with trio.move_on_after(QUEUE_LOOK_S), suppress(Unavailable):
+                depth = await parts.queue.depth()
+            self._depth = depth
+            if depth is not None:
+                self._queue_ready = depth.ready
             await trio.sleep(QUEUE_LOOK_S)
 
     async def _watch_memory(self) -> None:
@@ -364,6 +386,7 @@ class Agent:
                 self._obey(change.verb)
             case IdentityLost():
                 self._holder = renamed(self._holder, change)
+                self._identify()
                 self._stamper.go_on_as(
                     identity.Identity(uid=self._holder.peer_uid, epoch=self._holder.epoch)
                 )
@@ -422,7 +445,12 @@ class Agent:
     # -- what the control socket serves ------------------------------------------------------------
 
     def _commands(self) -> Mapping[str, Command]:
-        own = {"status": self._status, "doctor": self._doctor}
+        own = {
+            "status": self._status,
+            "doctor": self._doctor,
+            "metrics": self._monitor.command,
+            "settings": self._settings,
+        }
         about_cluster = ClusterRequests(
             self._neighbours, self._log, self._obey, name=self._config.peer.name
         ).commands()
@@ -447,6 +475,11 @@ class Agent:
         )
         return [*found, *examine_gossip(self._neighbours, self._config.gossip.join)]
 
+    async def _settings(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
+        """With what this peer runs, without secrets."""
+        await trio.lowlevel.checkpoint()
+        return disclosed(self._config)
+
     async def _status(self, _arguments: Mapping[str, Any], _: SendItem) -> Any:
         cpu_percent, memory_bytes = await trio.to_thread.run_sync(self._meter.measure)
         worker = self._worker
@@ -470,6 +503,20 @@ class Agent:
             breakers=dict(worker.breakers) if worker is not None else {},
             quarantined=worker.quarantined if worker is not None else None,
             spooled=self._parts.spooling.spooled if self._parts is not None else 0,
+            metrics=self._monitor.address,
+        )
+
+    def _watched(self) -> Watched:
+        return Watched(
+            config=self._config,
+            neighbours=self._neighbours,
+            log=self._log,
+            stamper=self._stamper,
+            restraint=self._restraint,
+            holder=lambda: self._holder,
+            parts=lambda: self._parts,
+            awaited=lambda: self._awaited,
+            depth=lambda: self._depth,
         )
 
 

@@ -27,6 +27,7 @@ from peer.events import decode_event
 from peer.intake import SizeOf
 from peer.likeness import Likeness
 from peer.machine import processors
+from peer.metrics.attempts import Attempts, CountingLedger
 from peer.requests import Requests
 from peer.scale.opening import Scaling, Surroundings, open_scaling
 from peer.undertaker import Hears, Undertaker
@@ -97,6 +98,7 @@ class Parts:
         beside: What goes on beside the work, each until it is cancelled.
         about: What people are told of `ledger`, `queue` and `store`.
         channel: How administrators are told; None where none are named.
+        attempts: What became of the worker's.
     """
 
     worker: Worker
@@ -113,6 +115,7 @@ class Parts:
     database: Database
     scratch: Path
     encoders: frozenset[str]
+    attempts: Attempts
 
 
 @asynccontextmanager
@@ -202,7 +205,8 @@ class _Means:
 def _put_together(config: Config, recorder: Recorder, among: Among, means: _Means) -> Parts:
     ledger, queue, store, rng = means.ledger, means.queue, means.store, means.rng
     noting = NotingLedger(means.spooling)
-    worker = _worker(config, recorder, among, means, noting)
+    counting = CountingLedger(noting)
+    worker = _worker(config, recorder, among, means, counting)
     sweeper = Sweeper(sweep=ledger, queue=queue, rng=rng)
     undertaker = Undertaker(
         ledger=ledger,
@@ -236,6 +240,7 @@ def _put_together(config: Config, recorder: Recorder, among: Among, means: _Mean
             store=store,
             size_of=means.size_of,
             attempts_max=config.retry.attempts_max,
+            scratch=config.places.peer(config.peer.name).scratch,
         ),
         scaling=means.scaling,
         desk=ledger,
@@ -247,6 +252,7 @@ def _put_together(config: Config, recorder: Recorder, among: Among, means: _Mean
         database=means.database,
         scratch=config.places.peer(config.peer.name).scratch,
         encoders=means.tools.encoders,
+        attempts=counting.attempts,
     )
 
 
@@ -321,5 +327,5 @@ def _shared_threads(config: Config) -> TranscodeConfig:
     """
     if config.transcode.encoder_threads:
         return config.transcode
-    threads = max(1, min(ENCODER_THREADS_MAX, processors() // config.peer.slots))
+    threads = max(1, min(ENCODER_THREADS_MAX, processors() // max(1, config.peer.slots)))
     return replace(config.transcode, encoder_threads=threads)

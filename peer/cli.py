@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from peer.commands import cluster, demo, events, peers, scale, store, tasks
+from peer.commands import bundle, cluster, demo, events, fetch, peers, scale, store, tasks
 from peer.commands.session import Boundary
 
 EPILOG = """\b
@@ -34,6 +34,7 @@ for command in (
     tasks.submit,
     tasks.tasks,
     tasks.task,
+    fetch.fetch,
     tasks.escalations,
     tasks.retry,
     tasks.cancel,
@@ -48,6 +49,7 @@ for command in (
     cluster.keys,
     store.store,
     peers.doctor,
+    bundle.bundle,
     peers.completion,
 ):
     main.add_command(command)

@@ -77,6 +77,19 @@ class Peer:
             "the work goes on as soon as a peer runs"
         )
 
+    def gather(self, command: str, **arguments: Any) -> list[Any]:
+        """Send a request and return its items, where they come at once.
+
+        Raises:
+            CommandFailed, NoPeer, BadAnswer: As `ask`.
+        """
+        items: list[Any] = []
+        for answer in self._exchange(command, arguments, self._answer_timeout_s):
+            if "item" not in answer:
+                return items
+            items.append(answer["item"])
+        raise BadAnswer(f"the peer at {self.path} hung up in the middle of {command!r}")
+
     def _exchange(
         self, command: str, arguments: dict[str, Any], answer_timeout_s: float | None
     ) -> Iterator[dict[str, Any]]:

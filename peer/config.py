@@ -39,6 +39,9 @@ PREFIX = "GRAPEVINE_"
 CONFIG_VARIABLE = "GRAPEVINE_CONFIG"
 """Names the TOML file, for those who cannot give `--config`."""
 
+METRICS_PORT = 9464
+"""As the exporters of OpenTelemetry have it; Prometheus itself names none."""
+
 SWARM_NAME_LETTERS_MAX = 64
 """Docker's limit for the name of a Swarm config: claims on nodes are such."""
 
@@ -70,9 +73,10 @@ class PeerConfig:
     data_dir: Path
     # Where everything lies that outlives the process. Default: /var/lib/grapevine for root, else
     # $XDG_DATA_HOME/grapevine or ~/.local/share/grapevine.
-    slots: Annotated[int, Meta(ge=1, le=1024)]
-    # How many parts are worked on at the same time. Each runs an ffmpeg of its own. Default: the
-    # processors this process may use.
+    slots: Annotated[int, Meta(ge=0, le=1024)]
+    # How many parts are worked on at the same time. Each runs an ffmpeg of its own. 0: none; the
+    # peer gossips, looks after the ledger, and may lead. Default: the processors this process may
+    # use.
     node: Label
     # The machine that this peer says it is on, in the table, in claims and in events. In a Swarm
     # {{.Node.Hostname}}, so that it is the node's name and not the container's. Default: the
@@ -97,6 +101,17 @@ class PeerConfig:
     # The least important line that is written.
     log_format: LogFormat = "console"
     # `console` for people, `json` for machines; both to standard error.
+    metrics_listen: str = ""
+    # Where /metrics (for Prometheus), /healthz and /readyz are served, as host:port, for example
+    # 127.0.0.1:9464; 0.0.0.0 or [::] is every network, port 0 any free port (`peerctl status` tells
+    # which). Without a password: keep it on a network of your own. Empty: nowhere.
+
+    def __post_init__(self) -> None:
+        if self.metrics_listen:
+            try:
+                parse_address(self.metrics_listen, default_port=METRICS_PORT, any_port=True)
+            except GossipError as error:
+                raise ValueError(f"peer.metrics_listen: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

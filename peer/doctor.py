@@ -21,12 +21,17 @@ from peer.protocol import Check
 from peer.screen.words import size_text
 from pipeline.errors import PipelineError
 from pipeline.ledger.server_programs import choose_account, find_programs, run_as
+from pipeline.media.confinement import Layer, attempt
 from pipeline.media.tools import find_tools
 
 FREE_BYTES_MIN = 2_000_000_000
 """A claim's workspace holds its source and all outputs at once; below this nothing real fits."""
 
 CLOCK_BACK_S_MAX = 300.0
+_FENCED = {
+    Layer.CALLS: "the network and other processes",
+    Layer.FILES: "other files",
+}
 BUILT = datetime(2025, 1, 1, tzinfo=UTC)
 """No peer can have been installed before this was written."""
 
@@ -64,7 +69,21 @@ def _ffmpeg(config: Config) -> str:
     except PipelineError as error:
         detail, _, advice = str(error).rpartition(": ")
         raise Problem(detail or str(error), advice) from error
-    return f"{tools.version} at {tools.ffmpeg}"
+    return f"{tools.version} at {tools.ffmpeg}, {_fence(config)}"
+
+
+def _fence(config: Config) -> str:
+    """What ffmpeg is kept from; a kernel that keeps it from less is no reason not to encode."""
+    if not config.transcode.limits.fenced:
+        return "kept from nothing (transcode.limits.fenced is false)"
+    why = attempt()
+    kept = [words for layer, words in _FENCED.items() if not why[layer]]
+    open_ = [f"{words} ({why[layer]})" for layer, words in _FENCED.items() if why[layer]]
+    return ", but ".join(
+        f"{start} {' and from '.join(words)}"
+        for start, words in (("kept from", kept), ("not kept from", open_))
+        if words
+    )
 
 
 def _postgresql(config: Config) -> str:

@@ -6,6 +6,7 @@ to the letter: people search logs for them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -62,6 +63,10 @@ class EventStamper:
 
     Numbers start at 1 with every epoch, so (peer, epoch, number) never names two facts. Threads may
     call it: taking the next of a `count` is one step of the interpreter.
+
+    Attributes:
+        stamped: How many, by their kinds, for people to look at. The ledger may have refused some,
+            and one may be missing where two threads counted at the same moment.
     """
 
     def __init__(self, identity: Identity, *, container: str, node: str) -> None:
@@ -69,6 +74,7 @@ class EventStamper:
         self._container = container
         self._node = node
         self._sequence = count(1)
+        self.stamped: Counter[str] = Counter()
 
     def go_on_as(self, identity: Identity) -> None:
         """Stamp with another identity from now on; the numbers go on, so none is used twice."""
@@ -77,6 +83,7 @@ class EventStamper:
     def __call__(self, event: Recordable) -> Record:
         """Put an event in its envelope."""
         assert event.kind in EVENT_KINDS, f"{event.kind} is not one of the seventeen"
+        self.stamped[event.kind] += 1
         identity = self._identity
         stamp = Stamp(
             peer_uid=identity.uid,

@@ -51,6 +51,10 @@ class GossipLog:
 
     Args:
         clock: The time of day.
+
+    Attributes:
+        changes: How many changes there were since the start, by their types' names.
+        heartbeats, merges, rows_received, rows_changed: How many since the start.
     """
 
     def __init__(
@@ -67,15 +71,28 @@ class GossipLog:
         self._noticed = 0
         self._counts = _Counts()
         self._unwritten: list[Record] = []
+        self.changes: Counter[str] = Counter()
+        self.heartbeats = self.merges = self.rows_received = self.rows_changed = 0
 
     def note_event(self, event: GossipEvent) -> None:
         """Count and keep an event. Synchronous, cheap, never fails."""
         self._keep(event)
         self._counts.add(event)
+        match event:
+            case HeartbeatReceived():
+                self.heartbeats += event.count
+            case GossipTableMerged():
+                self.merges += event.count
+                self.rows_received += event.rows_received
+                self.rows_changed += event.rows_changed
 
     def note_change(self, change: Change) -> None:
-        """Keep what membership noticed; it is not counted. Synchronous, cheap, never fails."""
+        """Keep what membership noticed, and how often; no row of the ledger comes of it.
+
+        Synchronous, cheap, never fails.
+        """
         self._keep(change)
+        self.changes[type(change).__name__] += 1
 
     def recent(self, *, after: int = 0, limit: int = RECENT_MAX) -> list[LocalEvent]:
         """The newest `limit` of those after a number, oldest first.

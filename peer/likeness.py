@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gossip.addresses import parse_address
+from gossip.addresses import format_address, parse_address
 from peer.config import Config
 from peer.flags import typed
 from scaling.local.containers import Launch, Record
 
-OWN = ("peer.name", "peer.node", "peer.container", "gossip.listen", "gossip.advertise")
+OWN = (
+    "peer.name", "peer.node", "peer.container", "peer.metrics_listen", "gossip.listen",
+    "gossip.advertise",
+)  # fmt: skip
 """Settings of one peer alone."""
 
 
@@ -61,19 +64,17 @@ class Likeness:
     def launch(self, record: Record, config: Config) -> Launch:
         """Say how the peer of a new container is started.
 
-        Its grace is that of this peer; its socket is any free one of the same network, and what is
-        advertised was of this peer's own port.
+        Its grace is that of this peer; its sockets are any free ones of the same networks, and what
+        is advertised was of this peer's own port.
         """
-        listen = config.gossip.listen
-        host = parse_address(listen, any_port=True).host if listen else ""
-        bracketed = f"[{host}]" if ":" in host else host
         command = [
             sys.executable, "-P", "-m", "peer", *self.arguments,
             "--name", record.name,
-            "--listen", f"{bracketed}:0" if listen else "",
+            "--listen", _any_port(config.gossip.listen),
             "--advertise", "",
             "--set", f"peer.node={record.node}",
             "--set", f"peer.container={record.id}",
+            "--set", f"peer.metrics_listen={_any_port(config.peer.metrics_listen)}",
         ]  # fmt: skip
         if self.lifeline is None:
             return Launch(command=command)
@@ -81,3 +82,10 @@ class Likeness:
         return Launch(
             command=[*command, "--lifeline", str(self.lifeline)], descriptors=(self.lifeline,)
         )
+
+
+def _any_port(listen: str) -> str:
+    """Any free port of the same network; empty where nothing is said."""
+    if not listen:
+        return ""
+    return format_address((parse_address(listen, any_port=True).host, 0))

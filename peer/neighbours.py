@@ -25,6 +25,7 @@ from gossip.rows import Address, Body, Row, fit_text
 from gossip.sealing import Envelope, PlainEnvelope, SealedEnvelope
 from membership.changes import Change, IdentityLost, KeysChanged
 from membership.config import lan, quiet
+from membership.lag import LoopLag
 from membership.service import MembershipService
 from membership.view import View
 from peer import nearby
@@ -224,6 +225,12 @@ class Neighbours:
         """Where the others send to."""
         assert self._service is not None, "not started"
         return format_address(self._service.address)
+
+    @property
+    def lag(self) -> LoopLag:
+        """By how much the loop ran late since the start, and when it turned last."""
+        assert self._service is not None, "not started"
+        return self._service.lag
 
     @property
     def loop_lag_s(self) -> float:

@@ -62,6 +62,7 @@ class PeerStatus:
             tries whether it is back); none before the peer works.
         quarantined: Why it takes no work until a trial goes well or a person says so.
         spooled: Events that wait on disk for the ledger.
+        metrics: Where its metrics are served, as `host:port`; empty where they are not.
     """
 
     name: str
@@ -81,6 +82,7 @@ class PeerStatus:
     breakers: dict[str, str] = field(default_factory=dict)
     quarantined: str | None = None
     spooled: int = 0
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,21 @@ class ShownTask(TaskReport):
     def made(self) -> tuple[ShownOutput | ShownSegments, ...]:
         """Outputs and sums of segments, which both have a rendition and a size in bytes."""
         return (*self.outputs, *self.segments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedFile:
+    """An item of `fetch`: a file begins, of so many bytes; `name` may have directories in it."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedBytes:
+    """An item of `fetch`: the next piece of the file that was begun last; base64 on the wire."""
+
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from peer.control import Command, SendItem
 from peer.events import EVENT_KINDS
+from peer.handing_out import hand_out
 from peer.intake import Intake, SizeOf, new_place
 from peer.protocol import STOPPED, Adopted, Copied, ShownTask
 from peer.showing import batches, shown_escalation, shown_task, without_outputs
@@ -37,6 +38,7 @@ COMMANDS = (
     "tasks",
     "task",
     "outputs",
+    "fetch",
     "watch",
     "events",
     "escalations",
@@ -66,6 +68,7 @@ class _Submit(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     path: str | None = None
     source: str | None = None
+    title: str | None = None
     ladder: str = "web"
     strictness: Strictness = Strictness.STRICT
     priority: Priority = Priority.NORMAL
@@ -108,6 +111,7 @@ class Requests:
     Args:
         size_of: Looks an `s3://` source up; None where the store does not speak S3.
         attempts_max: The threshold of a task that does not bring its own.
+        scratch: Where files lie on their way out of the store.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Requests:
         store: MarkedStore,
         size_of: SizeOf | None = None,
         attempts_max: int,
+        scratch: Path,
     ) -> None:
         self._desk = desk
         self._intake = Intake(desk, store, size_of)
@@ -126,6 +131,7 @@ class Requests:
         self._queue = queue
         self._store = store
         self._attempts_max = attempts_max
+        self._scratch = scratch
 
     def commands(self) -> Mapping[str, Command]:
         """Every command by its name."""
@@ -134,6 +140,7 @@ class Requests:
             "tasks": self._tasks,
             "task": self._task,
             "outputs": self._outputs,
+            "fetch": self._fetch,
             "watch": self._watch,
             "events": self._events,
             "escalations": self._escalations,
@@ -154,8 +161,8 @@ class Requests:
             return {"task_id": task_id}
         submission = Submission(
             task_id=task_id,
-            source=asked.source or new_place(task_id, Path(place)),
-            title=_printable(Path(place).name),
+            source=asked.source or new_place(task_id, Path(asked.title or place)),
+            title=_printable(asked.title or Path(place).name),
             ladder=ladder,
             strictness=asked.strictness,
             attempts_max=asked.attempts_max or self._attempts_max,
@@ -201,6 +208,13 @@ class Requests:
         told = batches(report.outputs, self._store.url)
         while batch := await trio.to_thread.run_sync(next, told, None):
             await send_item(batch)
+        return {"id": report.id, "files": len(report.outputs)}
+
+    async def _fetch(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:
+        report = await self._desk.show_task(_read(_Which, arguments).id)
+        if not report.outputs:
+            raise NotAllowed(f"{report.title} is {report.state.value}: it has made nothing yet")
+        await hand_out(report.outputs, self._store, self._scratch, send_item)
         return {"id": report.id, "files": len(report.outputs)}
 
     async def _watch(self, arguments: Mapping[str, Any], send_item: SendItem) -> Any:

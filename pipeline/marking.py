@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 TRUST_S = 20.0
 """How long a mark that was right counts without another look. Shorter than the worker's pause
-between two of its looks at the store (`worker.STORE_LOOK_S`), so that each of them is one."""
+between two of its looks at the store (`worker.LOOK_S`), so that each of them is one."""
 
 LOOK_WITHIN_S = 10.0
 """For reading or writing a mark; the file system of a server that is gone would never answer."""

@@ -26,7 +26,7 @@ class Slots:
 
     @property
     def count(self) -> int:
-        """How many there are now, taken or free; at least one."""
+        """How many there are now, taken or free; at least one, if there ever was one."""
         return self._count - len(self._due_at)
 
     async def acquire(self) -> None:

@@ -31,6 +31,7 @@ from uuid import UUID
 import trio
 
 from pipeline.attempt import Attempt, Job, Means
+from pipeline.context import working_on
 from pipeline.errors import ClaimLost, PipelineError, QueueUnavailable, StepError
 from pipeline.events import Recordable, Recorder, WorkloadProcessingFinished
 from pipeline.hold import LEAVE_TO_OTHERS_S, Hold, MayTake, always
@@ -58,9 +59,9 @@ from pipeline.verdict import FailedAttempt, judge
 
 log = logging.getLogger(__name__)
 
-STORE_LOOK_S = 30.0
-"""How often a store is looked at that nobody uses: an idle peer takes the first task that comes,
-and its disk may have been unmounted since the last one."""
+LOOK_S = 30.0
+"""How often ledger and store are looked at that nobody uses: people see in an idle cluster, too,
+what is away, and who takes the first task that comes has seen that its disk was not unmounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class WorkerConfig:
     """How a worker works.
 
     Args:
-        slots: How many parts it works on at once.
+        slots: How many parts it works on at once; with 0 it takes none.
         scratch: A private directory; each claim gets a workspace in it, removed when it ends.
         progress_interval_s: How often progress is written, at most.
         patience_s: The longest pause between two tries while a dependency is away.
@@ -93,8 +94,8 @@ class WorkerConfig:
     quarantine: ConductRules = field(default_factory=ConductRules)
 
     def __post_init__(self) -> None:
-        if self.slots < 1:
-            raise ValueError("worker: slots must be at least 1")
+        if self.slots < 0:
+            raise ValueError("worker: slots must be at least 0")
         if self.handover_s <= 0:
             raise ValueError("worker: handover_s must be above 0")
 
@@ -229,14 +230,15 @@ class Worker:
         self._scrutiny.release()
 
     async def watch(self) -> None:
-        """Notice also while no work wants it that a dependency is back, or the store not there any
-        more, and use slots again that were withheld, until cancelled."""
+        """Notice also while no work wants it that a dependency is back, or not there any more, and
+        use slots again that were withheld, until cancelled. (The queue is waited at anyway.)"""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._patience.watch)
             nursery.start_soon(self._slots.watch)
             while True:
-                await trio.sleep(STORE_LOOK_S)
-                await self._patience.look(STORE)
+                await trio.sleep(LOOK_S)
+                for dependency in (LEDGER, STORE):
+                    await self._patience.look(dependency)
 
     async def take_work(self, jobs: trio.Nursery) -> None:
         """Fill free slots from the queue until cancelled; work goes on in `jobs`.
@@ -272,7 +274,8 @@ class Worker:
             if may_take:
                 with self._reception.serving(ticket) as token:
                     if (claim := await self._reception.claim(ticket, token)) is not None:
-                        failure = await self._settle(claim, ticket, cleanup, trial=trial)
+                        with working_on(claim):
+                            failure = await self._settle(claim, ticket, cleanup, trial=trial)
             else:  # there was nothing in the way when it began to wait for a message
                 await ticket.put_back(LEAVE_TO_OTHERS_S)
         finally:

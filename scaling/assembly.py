@@ -98,6 +98,7 @@ def assembled(
         quorate=observed.quorate,
         expandable=observed.machines.expandable,
         trouble=observed.trouble or sight.trouble,
+        update=sight.update,
         machines=observed.machines.troubles,
     )
 

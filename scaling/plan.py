@@ -11,6 +11,9 @@ undone) until it has nothing left, and only then is the number of containers low
 goes down by as many as stand finished at the head of the orchestrator's own order, since it decides
 who goes: the first busy one ends the row.
 
+While the orchestrator replaces all containers their number is left alone, and what should be more
+waits: the decision takes nothing away meanwhile, and this asks for none.
+
 The disturbing actions are `SetContainers` downwards, `EmptyNode` and `RetireNode`. One a round,
 because the next look shows what it did, and only then is the orchestrator's order known again.
 """
@@ -53,7 +56,7 @@ def plan(
     parked |= set(desired.parked)
     actions: list[Action] = [StartNode(name=name) for name in desired.starting]
     reachable = min(desired.containers, max(snapshot.wanted, desired.room))
-    if reachable > snapshot.wanted:
+    if reachable > snapshot.wanted and not snapshot.update:
         actions.append(SetContainers(count=reachable))
     actions += _parking(snapshot, parked)
     disruption = _disruption(snapshot, decision, going, config, surplus=surplus)

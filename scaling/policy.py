@@ -26,7 +26,7 @@ from scaling.memory import Memory
 from scaling.need import drained, need
 from scaling.placing import IN_SERVICE, on_their_way, place, reach
 from scaling.snapshot import ContainerState, NodeState, Snapshot
-from scaling.trust import why_held, why_kept
+from scaling.trust import why_held, why_kept, why_left_alone
 from scaling.utilization import look, look_for_failures
 
 
@@ -57,7 +57,8 @@ def decide(snapshot: Snapshot, config: ScalingConfig, memory: Memory) -> tuple[D
     )
     idle_by_hand = drained(snapshot.containers)
     open_gate = gate(demand, levels, config, present=max(0, snapshot.wanted - idle_by_hand))
-    kept = why_kept(snapshot, config, memory.needs)
+    left_alone = why_left_alone(snapshot)
+    kept = left_alone or why_kept(snapshot, config, memory.needs)
     chosen = amount(
         snapshot,
         demand,
@@ -71,12 +72,14 @@ def decide(snapshot: Snapshot, config: ScalingConfig, memory: Memory) -> tuple[D
     memory = chosen.memory
     growing = open_gate.direction is Direction.UP or chosen.containers > snapshot.wanted
     # After a node was lost, nobody needs a place for containers that are about to be taken away.
+    # Those that are being replaced are not: an update waits until each of them has one.
+    all_placed = growing or left_alone is not None
     places = max(memory.needs.largest + idle_by_hand, config.containers_min)
     placing = place(
         snapshot,
         config,
         memory,
-        containers=chosen.containers if growing else min(chosen.containers, places),
+        containers=chosen.containers if all_placed else min(chosen.containers, places),
     )
     # Fewer containers first: the node that holds the rest of them is then known.
     may_leave = (
@@ -100,8 +103,13 @@ def decide(snapshot: Snapshot, config: ScalingConfig, memory: Memory) -> tuple[D
         room=placing.room,
     )
     reasons = (*open_gate.reasons, *chosen.reasons, *placing.reasons, *leaving_reasons)
-    decision = Decision(desired, held=False, reasons=reasons, crossed=crossed)
+    decision = Decision(desired, held=False, reasons=_and(reasons, left_alone), crossed=crossed)
     return decision, replace(memory, leaving=leaving)
+
+
+def _and(reasons: tuple[Reason, ...], more: Reason | None) -> tuple[Reason, ...]:
+    """Say one more, unless it has been said."""
+    return reasons if more is None or more in reasons else (*reasons, more)
 
 
 def _held(

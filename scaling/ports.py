@@ -50,6 +50,8 @@ class Sight:
         version: Opaque; a change is refused when this is not its version any more.
         term: Of the leader that changed it last; 0 before any.
         trouble: Why it cannot be changed now, as a sentence; empty when it can.
+        update: That it is replacing all containers by those of another version, as a sentence;
+            empty when it is not. `set_containers` is refused meanwhile, and nothing else is.
     """
 
     containers: tuple[Container, ...]
@@ -58,6 +60,7 @@ class Sight:
     version: str
     term: int
     trouble: str = ""
+    update: str = ""
 
 
 class Orchestrator(Protocol):

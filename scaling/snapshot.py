@@ -153,6 +153,8 @@ class Snapshot:
         quorate: At least half of the recent membership is alive in this view.
         expandable: A provider can create nodes beyond those that are there.
         trouble: Why the orchestrator cannot be trusted or changed right now; empty when it can.
+        update: That the orchestrator is replacing all containers, as a sentence; empty when it is
+            not. Records from before it was looked for have none.
         machines: What is wrong with the provider or with its machines, as sentences. Nothing is
             decided by it: what follows from it is in the nodes. It is for people.
     """
@@ -167,4 +169,5 @@ class Snapshot:
     quorate: bool = True
     expandable: bool = True
     trouble: str = ""
+    update: str = ""
     machines: tuple[str, ...] = ()

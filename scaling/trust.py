@@ -3,6 +3,10 @@
 Doing nothing is always safe: containers go on, and the queue waits. So whatever is missing, old or
 in doubt means hold, and after a change of leader nothing is taken away before the new one has
 watched for a whole window.
+
+While the orchestrator itself replaces all containers their number is its own business. To hold
+everything then was rejected: an update waits for ever for a container that has no place, so nodes
+still come, and for all containers that are wanted.
 """
 
 from __future__ import annotations
@@ -50,6 +54,21 @@ def _doubts(snapshot: Snapshot, config: ScalingConfig) -> Iterator[Reason]:
             code="settling",
             text=f"leading for {snapshot.leading_s:.0f} s: the first {settle_s:.0f} s are to look",
         )
+
+
+def why_left_alone(snapshot: Snapshot) -> Reason | None:
+    """Return why the number of containers stays whatever it should be, or None.
+
+    Nobody is parked for it and no node is emptied either: an update lasts for hours, and to Swarm
+    a new container that is moved away right after its start is a failure of the update, which is
+    rolled back for that.
+    """
+    if not snapshot.update:
+        return None
+    return Reason(
+        code="update_under_way",
+        text=f"{snapshot.update}: the number of containers is left alone until that is over",
+    )
 
 
 def why_kept(snapshot: Snapshot, config: ScalingConfig, needs: Window) -> Reason | None:

@@ -31,10 +31,11 @@ from psycopg.rows import dict_row
 from xdist.remote import Producer
 
 from deploy.lab.cluster import Lab
+from deploy.lab.images import peer
 from pipeline.events import Recordable
 from pipeline.ledger.claims import Rules
 from pipeline.ledger.database import Database, DatabaseConfig
-from pipeline.ledger.migrate import bring_up_to_date
+from pipeline.ledger.migrate import Migration, bring_up_to_date
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.ledger.server import EmbeddedServer, ServerConfig
 from pipeline.media.ladder import parse_ladder
@@ -45,6 +46,7 @@ from pipeline.retry import RetryPolicy
 from pipeline.stores.s3.config import S3Config
 from pipeline.sweeper import expiry
 from pipeline.tasks import Holder
+from tests.later_version import LATER, TODAY, later_migrations
 from tests.ledger_rig import Look, MakeLedger, MakePeer, Peer
 from tests.missing import do_without
 from tests.servers.rabbitmq import RabbitServer, why_missing
@@ -135,9 +137,9 @@ def databases() -> Iterator[Databases]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _migrate(conninfo: str) -> None:
+async def _migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> None:
     database = Database(DatabaseConfig(conninfo=conninfo))
-    await bring_up_to_date(database)
+    await bring_up_to_date(database, migrations)
     await database.aclose()
 
 
@@ -150,9 +152,12 @@ def empty_url(databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def ledger_url(databases: Databases) -> Iterator[str]:
-    """The conninfo of a database with the ledger's tables, all empty, for a peer's role."""
+def ledger_url(databases: Databases, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The conninfo of a database with the ledger's tables, all empty, for a peer's role; with
+    those of a later version where the test asks for it (tests/contract/conftest.py)."""
     conninfo = databases.create("migrated")
+    if getattr(request, "param", TODAY) == LATER:
+        trio.run(_migrate, conninfo, later_migrations())
     yield make_conninfo(conninfo, user=PEER_ROLE)
     databases.drop(conninfo)
 
@@ -364,4 +369,11 @@ def lab(can_run_labs: None) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def peer_image(lab: Lab) -> str:
     """The tag of the image of this tree's peer, which is on every node of `lab` then."""
-    return lab_process.load_peer_image(lab)
+    lab_process.load_image(lab)
+    return peer.TAG
+
+
+@pytest.fixture(scope="session")
+def stack_images(lab: Lab, peer_image: str) -> None:
+    """All that `deploy.lab.stack.Stack` deploys is where it runs."""
+    lab_process.load_image(lab, "services")

@@ -152,6 +152,7 @@ def a_snapshot(
     quorate: bool = True,
     expandable: bool = True,
     trouble: str = "",
+    update: str = "",
 ) -> Snapshot:
     """A snapshot; as many containers are wanted as there are."""
     live = sum(container.state is not ContainerState.STOPPING for container in containers)
@@ -166,6 +167,7 @@ def a_snapshot(
         quorate=quorate,
         expandable=expandable,
         trouble=trouble,
+        update=update,
     )
 
 

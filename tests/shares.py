@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
+ON_A_SWARM = ("tests/swarm/", "tests/chaos/cluster/test_chaos.py")
+
 
 class Shares(LoadScopeScheduling):
     """A worker takes a whole file, and one takes all that needs a real Swarm: there is one for all.
@@ -12,5 +14,5 @@ class Shares(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        needs_a_swarm = nodeid.startswith("tests/swarm/") or nodeid.endswith("[lab]")
+        needs_a_swarm = nodeid.startswith(ON_A_SWARM) or nodeid.endswith("[lab]")
         return "a real Swarm" if needs_a_swarm else nodeid.partition("::")[0]

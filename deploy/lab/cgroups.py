@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.lab.plan import Plan
+from deploy.lab.plan import Node, Plan
 
 MOUNTS = Path("/proc/self/mountinfo")
 WITHIN_S = 10.0
@@ -45,6 +45,14 @@ def remove(plan: Plan) -> None:
         if time.monotonic() > deadline:
             return  # what is left is told by `find_leftovers`
         time.sleep(0.01)
+
+
+def find_processes(plan: Plan, node: Node, container: str) -> list[int]:
+    """Find the processes of a container, as this machine numbers them."""
+    for group in find_groups(plan):
+        if (own := group / node.name / container).is_dir():
+            return list(_find_processes(own))
+    return []
 
 
 def find_leftovers(plan: Plan) -> list[str]:

@@ -15,14 +15,17 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from deploy.lab import cgroups, machine, network, swarm
+from deploy.lab import cgroups, loss, machine, network, swarm
 from deploy.lab.engine import Engine
 from deploy.lab.errors import LabError
 from deploy.lab.plan import STATE, Node, Plan
 from deploy.lab.shell import works
 
 LOCKED_S = 15.0
+BUILD_S = 600.0
+ASK_S = 5.0
 KEPT = "lab.json"
+FINISHED = "up"
 PROGRAMS = (
     "dockerd",
     "containerd",
@@ -148,9 +151,15 @@ class Lab:
         """Make the lab; what a crash left of one of the same name is removed first.
 
         Raises:
-            LabError: Why it cannot be made. What was made until then is removed again.
+            LabError: Why it cannot be made, or that it is up already. What was made until then is
+                removed again.
         """
         check()
+        if (_directory(self.plan) / FINISHED).exists() and self._on():
+            raise LabError(
+                f"Lab {self.plan.name} is up already: look at it with `status`, remove it with"
+                " `down`, or make another one with --name and --subnet."
+            )
         if found := self.find_leftovers():
             more = f" and {len(found) - 1} more" if found[1:] else ""
             self._say(f"Removing what is left of an earlier lab: {found[0]}{more}")
@@ -181,14 +190,19 @@ class Lab:
             machine.wait(node)
         swarm.form(plan)
 
-    def load(self, archive: Path) -> None:
-        """Put the images of an archive on every node that is on."""
+    def finish(self) -> None:
+        """Note that all is there that was asked for: from now on `up` leaves it alone."""
+        (self.plan.directory / FINISHED).touch()
+
+    def load(self, archive: Path, names: Sequence[str] = ()) -> None:
+        """Put the images of an archive on every node that is on, or on those that are named."""
 
         def put(node: Node) -> None:
             with archive.open("rb") as content:
                 Engine(node.socket, timeout_s=600).load(content)
 
-        nodes = [node for node in self.plan.members if machine.find_first(node) is not None]
+        chosen = {self.plan.node(name) for name in names} or set(self.plan.members)
+        nodes = [node for node in self._on() if node in chosen]
         with ThreadPoolExecutor(len(nodes) or 1) as pool:
             list(pool.map(put, nodes))
 
@@ -241,11 +255,26 @@ class Lab:
         """Switch a node off as a power failure does."""
         machine.switch_off(self.plan.node(name))
 
+    def kill_engine(self, name: str) -> None:
+        """End a node's Docker engine alone, by SIGKILL; what its containers run goes on."""
+        machine.kill_engine(self.plan.node(name))
+
+    def set_loss(self, percent: float) -> None:
+        """Let every node lose so many of a hundred UDP datagrams that reach it; 0 ends it."""
+        for node in self._on():
+            loss.set_percent(node, percent)
+
+    def find_loss(self) -> float:
+        """Say how many percent are lost."""
+        return max((loss.find_percent(node) for node in self._on()), default=0.0)
+
     def start(self, name: str) -> None:
         """Switch a node on again, or its engine alone; both find their disk as they left it."""
         node = self.plan.node(name)
         if (first := machine.find_first(node)) is None:
+            percent = self.find_loss()
             machine.switch_on(self.plan, node)
+            loss.set_percent(node, percent)
         elif not Engine(node.socket).answers():
             machine.start_engine(node, first)
         machine.wait(node)
@@ -253,6 +282,27 @@ class Lab:
     def engine(self, name: str) -> Engine:
         """A node's Docker engine."""
         return Engine(self.plan.node(name).socket)
+
+    def manager(self) -> Engine:
+        """A manager's engine that can say, and change, what the Swarm does.
+
+        Raises:
+            LabError: There is none: they are off, or too few of them hear each other.
+        """
+        managers = self.plan.members[: self.plan.managers]
+        # One that is cut off answers, too, after a while, and knows nothing.
+        for node in sorted(managers, key=lambda node: not network.is_connected(node)):
+            with suppress(LabError):
+                Engine(node.socket, timeout_s=ASK_S).get("/nodes")
+                return Engine(node.socket)
+        raise LabError(f"No manager of {self.plan.name} can speak for the Swarm.")
+
+    def engine_to_build_with(self) -> Engine:
+        """That of the first node that is on, with the patience that a build needs."""
+        for node in self.plan.members:
+            if (engine := Engine(node.socket, timeout_s=BUILD_S)).answers():
+                return engine
+        raise LabError(f"No node of {self.plan.name} is on; switch one on with `start`.")
 
     def status(self) -> Sequence[Standing]:
         """Look at every node, and ask a manager what it thinks of them."""
@@ -274,14 +324,17 @@ class Lab:
             )
         return standings
 
+    def _on(self) -> list[Node]:
+        """The nodes that are switched on."""
+        return [node for node in self.plan.members if machine.find_first(node) is not None]
+
     def _choose(self, name: str | None) -> Sequence[Node]:
         return self.plan.members if name is None else [self.plan.node(name)]
 
     def _ask_a_manager(self) -> dict[str, dict[str, Any]]:
-        for node in self.plan.members[: self.plan.managers]:
-            with suppress(LabError):
-                nodes = Engine(node.socket, timeout_s=5).get("/nodes")
-                return {one["Description"].get("Hostname", ""): one for one in nodes}
+        with suppress(LabError):
+            nodes = self.manager().get("/nodes")
+            return {one["Description"].get("Hostname", ""): one for one in nodes}
         return {}
 
 

@@ -34,7 +34,8 @@ ENTER_S = 3.0
 BURIAL_S = 2.0
 STOP_S = 20.0
 
-STARTING = frozenset({"setsid", "nsenter", "dockerd"})
+ENGINE = "dockerd"
+STARTING = frozenset({"setsid", "nsenter", ENGINE})
 """What the process that is to be the engine is called, one after the other."""
 
 # $1 is the node's name, $2 its directory. That one is entered first and put back last, for it lies
@@ -82,6 +83,8 @@ def start_engine(node: Node, first: int) -> None:
     _set_off(
         "nsenter", f"--target={first}", "--mount", "--uts", "--ipc", "--net", "--pid",
         "dockerd", f"--host=unix://{node.socket}", f"--data-root={node.directory / 'docker'}",
+        # Where containers expect it; /run is the node's own.
+        "--host=unix:///run/docker.sock",
         f"--cgroup-parent={node.cgroup}",
         # systemd would be this machine's, which knows nothing of the node's processes.
         "--exec-opt=native.cgroupdriver=cgroupfs", "--log-level=warn",
@@ -125,6 +128,24 @@ def switch_off(node: Node) -> None:
         time.sleep(0.01)
 
 
+def kill_engine(node: Node) -> None:
+    """End the node's engine alone; it is gone when this returns.
+
+    Raises:
+        LabError: It does not run.
+    """
+    engines = [process for process in find_processes(node) if _command(process) == ENGINE]
+    if not engines:
+        raise LabError(f"No Docker engine runs on {node.name}; start it with `start {node.name}`.")
+    deadline = time.monotonic() + STOP_S
+    for process in engines:
+        _kill(process)
+        while _command(process) == ENGINE and find_numbers(process):
+            if time.monotonic() > deadline:
+                raise LabError(f"Process {process} of {node.name} does not end.")
+            time.sleep(0.01)
+
+
 def find_processes(node: Node) -> Iterator[int]:
     """Find who lives in the node's network: all but what its containers run."""
     try:
@@ -143,9 +164,18 @@ def find_processes(node: Node) -> Iterator[int]:
 def find_first(node: Node) -> int | None:
     """Find the process that holds the node together, as this machine numbers it."""
     for process in find_processes(node):
-        if _numbers(process)[-1:] == [1]:
+        if find_numbers(process)[-1:] == [1]:
             return process
     return None
+
+
+def find_numbers(process: int) -> list[int]:
+    """Find a process's numbers, from this machine's view down to its own; none if it is gone."""
+    with suppress(OSError):
+        for line in (PROC / str(process) / "status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return [int(number) for number in line.split()[1:]]
+    return []
 
 
 def execute(node: Node, *argv: str) -> str:
@@ -188,15 +218,6 @@ def _wait_for_first(node: Node) -> int:
 def _kill(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-
-
-def _numbers(process: int) -> list[int]:
-    """The process's numbers, from this machine's view down to its own."""
-    with suppress(OSError):  # it is gone
-        for line in (PROC / str(process) / "status").read_text().splitlines():
-            if line.startswith("NSpid:"):
-                return [int(number) for number in line.split()[1:]]
-    return []
 
 
 def _command(process: int) -> str:

@@ -148,6 +148,10 @@ class Plan:
         """Every node that a lab of this name could have, for whoever looks for what is left."""
         return tuple(self._node(number) for number in range(1, NODES_MAX + 1))
 
+    def has(self, name: str) -> bool:
+        """Whether one of the nodes is called so."""
+        return any(node.name == name for node in self.members)
+
     def node(self, name: str) -> Node:
         """Find one by its name."""
         for node in self.members:

@@ -99,14 +99,7 @@ def doctor(session: Session, *, notify: bool, as_json: bool) -> None:
 
     Works without a running peer; with one, its connections are tried as well.
     """
-    from peer.doctor import local_checks
-
-    try:
-        settings = session.settings()
-    except PeerError as error:
-        checks = [Check(check="settings", ok=False, detail=str(error), advice="correct it")]
-    else:
-        checks = [*local_checks(settings), *_peer_checks(session, notify=notify)]
+    checks = all_checks(session, notify=notify)
     if as_json:
         import msgspec
 
@@ -119,8 +112,24 @@ def doctor(session: Session, *, notify: bool, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def all_checks(session: Session, *, notify: bool) -> list[Check]:
+    """What can be found from here: of this machine, and by each running peer.
+
+    Args:
+        notify: Have the first of them send a test notice.
+    """
+    from peer.doctor import local_checks
+
+    try:
+        settings = session.settings()
+    except PeerError as error:
+        return [Check(check="settings", ok=False, detail=str(error), advice="correct it")]
+    return [*local_checks(settings), *_peer_checks(session, notify=notify)]
+
+
 def _peer_checks(session: Session, *, notify: bool) -> list[Check]:
-    """What each running peer finds; no peer is a problem only where one was asked for.
+    """What each running peer finds; no peer is a problem only where one was asked for, or where an
+    orchestrator has started one: in a peer's own container.
 
     Args:
         notify: Have the first of them send a test notice.
@@ -128,11 +137,13 @@ def _peer_checks(session: Session, *, notify: bool) -> list[Check]:
     try:
         peers = answering(session)
     except NoPeer as error:
-        needed = notify or bool(session.name or session.socket_path)
+        contained = session.settings().peer.container is not None
+        needed = notify or bool(session.name or session.socket_path) or contained
+        advice = (
+            "wait until it has started, or read its container's log" if contained else "start it"
+        )
         return [
-            Check(
-                check="peer", ok=not needed, note=not needed, detail=str(error), advice="start it"
-            )
+            Check(check="peer", ok=not needed, note=not needed, detail=str(error), advice=advice)
         ]
     found: list[Check] = []
     for number, peer in enumerate(peers):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -22,12 +26,14 @@ from peer.commands.session import (
     shaped,
     talks_to_peer,
 )
+from peer.errors import CommandFailed
 from peer.protocol import Copied, Escalation, ShownTask
 from peer.terminal import program
 from pipeline.ports import Depth
 from pipeline.stores.locations import is_location
 from pipeline.tasks import Priority, Strictness, TaskReport, TaskState
 
+PIPE = Path("-")
 STATES = [state.value for state in TaskState]
 
 
@@ -138,10 +144,10 @@ def task(session: Session, *, id: str, all_outputs: bool, as_json: bool) -> None
 
 
 class Source(click.Path):
-    """A file to hand in, or the address of what lies in S3 already, which stays a text."""
+    """A file to hand in, `-`, or the address of what lies in S3 already, which stays a text."""
 
     def __init__(self) -> None:
-        super().__init__(exists=True, dir_okay=False, path_type=Path)
+        super().__init__(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Take addresses as they are."""
@@ -155,7 +161,8 @@ class Source(click.Path):
     epilog=example("peerctl submit holiday.mp4 --ladder 1280x720@2500k,640x360@800k --wait"),
     short_help="Hand in a video.",
 )
-@click.argument("video", metavar="VIDEO|s3://BUCKET/KEY", type=Source())
+@click.argument("video", metavar="VIDEO|s3://BUCKET/KEY|-", type=Source())
+@click.option("--title", metavar="NAME", help="What to call it; by default as the file is called.")
 @click.option(
     "--ladder",
     default="web",
@@ -187,6 +194,7 @@ def submit(
     session: Session,
     *,
     video: Path | str,
+    title: str | None,
     ladder: str,
     strictness: str,
     lenient: bool,
@@ -197,20 +205,26 @@ def submit(
 ) -> None:
     """Hand in a video to be turned into a ladder of renditions.
 
-    A file is copied into the store. What lies in S3 already (s3://BUCKET/KEY) stays where it is,
-    and must stay there until the task is done.
+    A file is copied into the store, and so is what comes through a pipe (`-`), which needs the same
+    space in the data directory meanwhile. What lies in S3 already (s3://BUCKET/KEY) stays where it
+    is, and must stay there until the task is done.
     """
     task_id = str(uuid4())
     arguments: dict[str, Any] = {
         "task_id": task_id,
-        **({"source": video} if isinstance(video, str) else {"path": str(video.absolute())}),
         "ladder": ladder,
         "strictness": Strictness.LENIENT.value if lenient else strictness,
         "priority": priority,
     }
     if attempts_max is not None:
         arguments["attempts_max"] = attempts_max
-    _hand_in(session, video, arguments)
+    if title is not None:
+        arguments["title"] = title
+    if isinstance(video, str):
+        _hand_in(session, arguments | {"source": video}, None)
+    else:
+        with from_pipe(session) if video == PIPE else nullcontext(video) as file:
+            _hand_in(session, arguments | {"path": str(file.absolute())}, file)
     if wait:
         return _wait(session, task_id, as_json)
     if as_json:
@@ -223,10 +237,28 @@ def submit(
     return None
 
 
-def _hand_in(session: Session, video: Path | str, arguments: dict[str, Any]) -> None:
+@contextmanager
+def from_pipe(session: Session) -> Iterator[Path]:
+    """Put standard input into a file that the peer can read, and remove that in the end."""
+    if sys.stdin.isatty():
+        raise click.UsageError("a video is nothing to be typed: put `< VIDEO` behind it")
+    session.peer()  # that there is none is said before anything is read
+    data_dir = session.settings().places.data_dir
+    with ExitStack() as stack:
+        try:
+            directory = TemporaryDirectory(prefix="submit-", dir=data_dir)
+            file = Path(stack.enter_context(directory), "standard-input")
+            with file.open("wb") as spool:
+                shutil.copyfileobj(sys.stdin.buffer, spool)
+        except OSError as error:
+            raise CommandFailed(f"cannot write below {data_dir}: {error.strerror}") from error
+        yield file
+
+
+def _hand_in(session: Session, arguments: dict[str, Any], video: Path | None) -> None:
     """Submit, and draw a bar for the copy into the store where somebody watches."""
     answers = session.submit(**arguments)
-    if isinstance(video, str) or not sys.stderr.isatty():
+    if video is None or not sys.stderr.isatty():
         for _ in answers:
             pass
         return

@@ -17,6 +17,7 @@ from peer.control import Command
 from peer.ended import Ended
 from peer.errors import ConfigError
 from peer.likeness import Likeness
+from peer.metrics.decisions import CountingJournal
 from peer.scale.apart import kept_apart
 from peer.scale.ledger import QUERIES, LedgerDemand, ScalingDatabase, event_writer
 from peer.scale.reach import Reach
@@ -111,6 +112,7 @@ class Scaling:
         resign: Told when this peer is to end: it leads no more.
         led: Whether somebody is proposed to lead.
         means: None where nothing scales.
+        governing: What tells of this peer's decisions, and whether it may make any; the same.
     """
 
     commands: Mapping[str, Command]
@@ -119,6 +121,7 @@ class Scaling:
     resign: Callable[[], None]
     led: Callable[[], bool]
     means: Means | None
+    governing: tuple[CountingJournal, Tenure] | None = None
 
 
 @contextmanager
@@ -162,11 +165,12 @@ def _put_together(
         write_events=event_writer(around.recorder),
         silence_s=max(SILENCE_MIN_S, ROUNDS_MISSED * policy.interval_s),
     )
+    counting = CountingJournal(journal)
     world = World(
         orchestrator=means.orchestrator,
         demand=demand,
         peers=around.peers,
-        journal=journal,
+        journal=counting,
         make_creator=means.make_creator,
         on_sight=means.on_sight,
     )
@@ -200,6 +204,7 @@ def _put_together(
         resign=tenure.resign,
         led=lambda: around.view().leader is not None,
         means=means,
+        governing=(counting, tenure),
     )
 
 

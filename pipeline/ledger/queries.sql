@@ -576,18 +576,28 @@ CREATE TABLE IF NOT EXISTS migrations (
     applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- add_oldest_to_migrations
+-- The table is older than this column. A notice, and nothing else, where it is there.
+ALTER TABLE migrations ADD COLUMN IF NOT EXISTS oldest integer;
+
 -- has_migrations_table
 -- A new database has none; to ask for it and fail would spoil the transaction.
 SELECT to_regclass('migrations') IS NOT NULL AS present;
 
 -- list_migrations
--- What has been applied to this database.
-SELECT number, name, checksum FROM migrations ORDER BY number;
+-- What has been applied to this database. As JSON, for there may be no column `oldest` yet.
+SELECT number, name, checksum, (to_jsonb(migrations) ->> 'oldest')::integer AS oldest
+FROM migrations
+ORDER BY number;
 
 -- allow_long_statements
 -- A migration of a large table, or the wait for another peer's, takes longer than work ever should.
 SELECT set_config('statement_timeout', %(timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(timeout)s, true);
+
+-- limit_lock_waits
+-- Who waits for a table's lock keeps everybody out who comes after him, while he waits: so not for long.
+SELECT set_config('lock_timeout', %(timeout)s, true);
 
 -- lock_migrations
 -- One peer migrates, the others wait here and then find it done. Held until the transaction ends.
@@ -596,4 +606,5 @@ SELECT pg_advisory_xact_lock(1196576854, 0);
 
 -- insert_migration
 -- In the transaction of the migration itself.
-INSERT INTO migrations (number, name, checksum) VALUES (%(number)s, %(name)s, %(checksum)s);
+INSERT INTO migrations (number, name, checksum, oldest)
+VALUES (%(number)s, %(name)s, %(checksum)s, %(oldest)s);

@@ -70,6 +70,7 @@ async def locate(
             *(*mapped, "-fps_mode", "passthrough", "-f", "framecrc", "-"),
         ],
         cwd=order.output,
+        reads=[order.source],
         limits=inspecting(config.limits),
         on_stdout=last.feed,
     )
@@ -106,6 +107,7 @@ async def count_decodable(
             *("-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", str(order.source)),
         ],
         cwd=order.output,
+        reads=[order.source],
         limits=transcoding(config.limits, duration_s=looked.index.duration_s, bitrate=0),
     )
     # A transport stream lists its streams twice, once under its program.

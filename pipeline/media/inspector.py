@@ -132,6 +132,7 @@ async def _probe(
     finished = await run(
         [str(tools.ffprobe), *QUIET, *guard, *wanted],
         cwd=order.output,
+        reads=[order.source],
         limits=inspecting(config.limits),
     )
     if finished.returncode != 0 or finished.stopped_for is not None:
@@ -156,6 +157,7 @@ async def _read_packets(
     finished = await run(
         [str(tools.ffprobe), *QUIET, *guard, *packet_arguments(), str(order.source)],
         cwd=order.output,
+        reads=[order.source],
         limits=inspecting(config.limits),
         on_stdout=reader.feed,
         on_stderr_line=complaints.take,

@@ -12,6 +12,8 @@ list of what is needed, in three layers:
 * decoders: those that the containers above carry in practice. Many of ffmpeg's five hundred exist
   for one game of the nineties and have seen no care since.
 
+Should a decoder with a hole do as the upload says all the same, `confinement` stands around it.
+
 The options of this module stand before the `-i` of every ffmpeg and ffprobe, and mean the same to
 both. Not set is what is off by default and only exists for some formats, where ffmpeg would refuse
 the option for all others (`enable_drefs` of QuickTime): a test holds that it stays off.
@@ -78,12 +80,14 @@ class ProcessLimits:
             with SIGXFSZ.
         stall_s: For how long it may use next to no CPU time before it is stopped for `stall`.
             Progress without CPU time does not exist, and so is not asked for.
+        fenced: Whether it is kept from other files, from the network and from other processes.
     """
 
     wall_s: float
     memory_bytes: int | None = None
     file_bytes: int | None = None
     stall_s: float | None = None
+    fenced: bool = True
 
     def __post_init__(self) -> None:
         for name in ("wall_s", "memory_bytes", "file_bytes", "stall_s"):
@@ -108,6 +112,9 @@ class SourceLimits:
         wall_per_second: And in addition for each second of its duration: a 4K ladder on a busy
             small machine runs at about a twentieth of real time.
         stall_s: How long a program may use next to no CPU time.
+        fenced: Whether ffmpeg is kept from all files but its own, from the network and from other
+            processes, as far as the kernel can. To be turned off for a script in ffmpeg's place
+            that needs more than that.
     """
 
     size_max_bytes: int = 256 * GIBIBYTE
@@ -120,11 +127,12 @@ class SourceLimits:
     wall_floor_s: float = 600.0
     wall_per_second: float = 60.0
     stall_s: float = 120.0
+    fenced: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value <= 0:
+            if field.name != "fenced" and value <= 0:
                 raise ValueError(f"source limits: {field.name} must be above 0, not {value}")
         if self.memory_bytes < 256 * MEBIBYTE:
             raise ValueError("source limits: ffmpeg does not start with memory_bytes below 256 MiB")
@@ -157,6 +165,7 @@ def inspecting(limits: SourceLimits) -> ProcessLimits:
         memory_bytes=limits.memory_bytes,
         file_bytes=1,
         stall_s=limits.stall_s,
+        fenced=limits.fenced,
     )
 
 
@@ -174,4 +183,5 @@ def transcoding(limits: SourceLimits, *, duration_s: float, bitrate: int) -> Pro
         memory_bytes=limits.memory_bytes,
         file_bytes=min(limits.output_max_bytes, 64 * MEBIBYTE + 2 * expected_bytes),
         stall_s=limits.stall_s,
+        fenced=limits.fenced,
     )

@@ -1,19 +1,20 @@
 """Run one program to its end, or end it: ffmpeg and ffprobe, on input that nobody trusts.
 
 The program gets nothing it could do harm with: a bounded address space and file size, an
-environment without our secrets, no standard input, the lowest priority, and a process group of its
-own. It dies with this peer, even when the peer is killed with SIGKILL, since an encoder without a
-holder would work for hours on what nobody will collect.
+environment without our secrets, no standard input, the lowest priority, a process group of its own,
+and a fence around it (`confinement`): its own files, no network, no other process. It dies with
+this peer, even when the peer is killed with SIGKILL, since an encoder without a holder would work
+for hours on what nobody will collect.
 
-All of that is set by a chain of small programs that replace one another (`setpriv prlimit nice
-chrt ffmpeg`), so it holds from ffmpeg's first instruction. The alternatives were tried: setting it
-from here after the start leaves threads that were started in between at the old priority, and
+All but the fence is set by a chain of small programs that replace one another (`setpriv prlimit
+nice chrt ffmpeg`), so it holds from its first instruction. The alternatives were tried: setting
+it from here after the start leaves threads that were started in between at the old priority, and
 `preexec_fn` may deadlock in a process with threads. The chain costs 1.2 ms.
 
 `trio.run_process` is not used. It starts programs from a worker thread, the kernel counts the
 *thread* as the parent, and trio ends a thread that was idle for ten seconds: so ffmpeg, tied to
-its parent, died after ten seconds. Here it is started from trio's own thread, which takes about
-1 ms, and its end is awaited through a pidfd.
+its parent, died after ten seconds. Here it is started by the thread inside the fence, which stays
+until its end; trio's own thread waits 2 ms for the start. The end is awaited through a pidfd.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,6 +35,7 @@ from typing import IO
 import trio
 
 from pipeline.errors import ToolMissing
+from pipeline.media.confinement import Bounds, fenced
 from pipeline.media.limits import ProcessLimits
 from pipeline.media.log_tail import LogTail
 
@@ -86,6 +88,7 @@ async def run(
     *,
     cwd: Path,
     limits: ProcessLimits,
+    reads: Sequence[Path] = (),
     on_stdout: Callable[[bytes], None] | None = None,
     on_stderr_line: Callable[[str], None] | None = None,
     stdout_max_bytes: int = STDOUT_BYTES_MAX,
@@ -93,11 +96,11 @@ async def run(
     """Run a program in `cwd`, a directory of its own, and return how it ended.
 
     When this call is cancelled, or a callback raises, the program has ended when it returns:
-    SIGTERM to its group, SIGKILL after 2 s. It dies with the thread that trio runs in, which
-    should be the process's main one.
+    SIGTERM to its group, SIGKILL after 2 s. It dies with this process.
 
     Args:
         arguments: The program's absolute path, then its arguments. No shell is involved.
+        reads: What it may read besides the system's programs and what is in `cwd`.
         on_stdout: Takes standard output as it comes instead of collecting it; must not block.
         on_stderr_line: Is shown every line of standard error, cut at 4 KiB; must not block.
         stdout_max_bytes: How much standard output is collected before it is stopped for `output`.
@@ -108,7 +111,7 @@ async def run(
     """
     await trio.lowlevel.checkpoint_if_cancelled()
     output = _Output(on_stdout, on_stderr_line, stdout_max_bytes)
-    with _spawned(arguments, cwd, limits) as child:
+    with _spawned(arguments, cwd, limits, reads) as child:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(output.drain_stdout, child.stdout)
@@ -272,12 +275,34 @@ async def _wait_stalled(child: _Child, stall_s: float) -> None:
 
 
 @contextmanager
-def _spawned(arguments: Sequence[str], cwd: Path, limits: ProcessLimits) -> Iterator[_Child]:
+def _spawned(
+    arguments: Sequence[str], cwd: Path, limits: ProcessLimits, reads: Sequence[Path]
+) -> Iterator[_Child]:
     """Start the program, and close its pipes and its pidfd in the end."""
     if not os.access(arguments[0], os.X_OK):
         raise ToolMissing(f"{arguments[0]} is not a program that can be started: install it again")
-    popen = subprocess.Popen(
-        [*_launcher(limits), *arguments],
+    start = functools.partial(_start, [*_launcher(limits), *arguments], cwd)
+    bounds = Bounds(reads=[*_places_of(Path(arguments[0])), *reads], writes=cwd)
+    with fenced(start, bounds) if limits.fenced else nullcontext(start()) as popen:
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        with popen.stdout, popen.stderr:
+            try:
+                pidfd = os.pidfd_open(popen.pid)
+            except OSError:  # no file descriptor is left
+                popen.kill()
+                popen.wait()
+                raise
+            try:
+                _offer_to_oom_killer(popen.pid)
+                yield _Child(popen, pidfd)
+            finally:
+                os.close(pidfd)
+
+
+def _start(command: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
         cwd=cwd,
         env={"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": str(cwd)},
         stdin=subprocess.DEVNULL,
@@ -286,20 +311,12 @@ def _spawned(arguments: Sequence[str], cwd: Path, limits: ProcessLimits) -> Iter
         bufsize=0,
         start_new_session=True,
     )
-    assert popen.stdout is not None
-    assert popen.stderr is not None
-    with popen.stdout, popen.stderr:
-        try:
-            pidfd = os.pidfd_open(popen.pid)
-        except OSError:  # no file descriptor is left
-            popen.kill()
-            popen.wait()
-            raise
-        try:
-            _offer_to_oom_killer(popen.pid)
-            yield _Child(popen, pidfd)
-        finally:
-            os.close(pidfd)
+
+
+def _places_of(program: Path) -> list[Path]:
+    """A program that is not the system's, and the libraries that came with it."""
+    real = program.resolve()
+    return [real, *(real.parent.parent / name for name in ("lib", "lib64"))]
 
 
 def _offer_to_oom_killer(pid: int) -> None:

@@ -123,6 +123,7 @@ class FfmpegTranscoder:
                 self._config,
             ),
             cwd=order.output,
+            reads=[order.source],
             limits=transcoding(
                 self._config.limits, duration_s=looked.index.duration_s, bitrate=largest
             ),

@@ -72,12 +72,20 @@ class SwarmNode(Struct, frozen=True, rename="pascal"):
     description: NodeDescription = NodeDescription()
 
 
+class UpdateStatus(Struct, frozen=True, rename="pascal"):
+    """How far Swarm is with replacing a service's containers: `updating`, `completed`, …"""
+
+    state: str = ""
+    message: str = ""
+
+
 class SwarmService(Struct, frozen=True, rename="pascal"):
-    """What is to be run."""
+    """What is to be run; without a status when no container had to be replaced for it."""
 
     id: str = field(name="ID")
     version: Version
     spec: Spec
+    update_status: UpdateStatus | None = None
 
 
 class SwarmObject(Struct, frozen=True, rename="pascal"):

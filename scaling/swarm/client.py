@@ -12,7 +12,6 @@ certainly not done it: after a lost answer nobody knows, and the next look tells
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from scaling.ports import OrchestratorUnavailable
 from scaling.swarm.api import Spec
 from scaling.swarm.config import SwarmConfig
 from scaling.swarm.problems import Lost, Problem, Refused, line_trouble, scaling_error
+from scaling.swarm.unix_lines import UnixLines
 
 T = TypeVar("T")
 
@@ -201,7 +201,6 @@ class Line:
             self._client.close()
 
     def _open(self) -> docker.APIClient:
-        self._knock()
         if self._client is None:
             # Given a version, the SDK asks for nothing before the environment is shut out: its
             # proxies and authorities are for the world outside, not for our managers.
@@ -212,18 +211,14 @@ class Line:
                 tls=self._tls(),
             )
             client.trust_env = False
+            if self.url.startswith("unix://"):
+                lines = UnixLines(self.url.removeprefix("unix://"), client.timeout)
+                client.mount(f"{client.base_url}/", lines)
             # Old engines refuse new clients and the reverse, so its own version it is.
             answer = client.get(f"{client.base_url}/version", timeout=self._config.timeout_s)
             self._root = f"{client.base_url}/v{_version(answer)}"
             self._client = client
         return self._client
-
-    def _knock(self) -> None:
-        """Find out whether a socket takes connections: the SDK forgets to close one that is not."""
-        if self.url.startswith("unix://"):
-            with socket.socket(socket.AF_UNIX) as knocking:
-                knocking.settimeout(self._config.timeout_s)
-                knocking.connect(self.url.removeprefix("unix://"))
 
     def _tls(self) -> TLSConfig | bool:
         config = self._config

@@ -69,11 +69,13 @@ class SwarmOrchestrator:
     async def set_containers(
         self, count: int, *, seen: Sight, term: int, reasons: Sequence[str]
     ) -> None:
-        """Run so many: replicas, term and reasons in one write."""
+        """Run so many: replicas, term and reasons in one write, unless an update is under way."""
         found = await self._lookout.service()
         _fence(found.spec, term)
         if fault := service.fault(found.spec, self._config):
             raise OrchestratorUnavailable(fault)
+        if update := service.update(found, self._config):
+            raise Conflict(f"{update}: its number of containers is left alone until that is over")
         if found.version.index != service_version(seen.version):
             raise Conflict(f"the service {self._config.service} was changed meanwhile; look again")
         spec = service.changed(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from scaling.swarm.api import Spec
+from scaling.swarm.api import Spec, SwarmService
 from scaling.swarm.config import SwarmConfig
 
 TERM = "grapevine.term"
@@ -23,6 +23,15 @@ REASON_LETTERS_MAX = 500
 GRACE_S = 10.0
 """Docker's own, where a service does not say."""
 NANO = 1_000_000_000
+
+UNDER_WAY = {
+    "updating": "is being updated",
+    "rollback_started": "is being rolled back",
+    "paused": "has an update that failed and stands still",
+    "rollback_paused": "has a rollback that failed and stands still",
+}
+"""States of an update that is not over. One that stands still was stopped so that it ends no more
+containers, and the next write of the service, of whatever, begins it anew."""
 
 
 def changed(spec: Spec, *, replicas: int, term: int, leader: str, reasons: Sequence[str]) -> Spec:
@@ -58,6 +67,29 @@ def grace_s(spec: Spec) -> float:
 def per_node_max(spec: Spec) -> int | None:
     """How many containers Swarm puts on one node at most; None: it does not care."""
     return int(_placement(spec).get("MaxReplicas", 0)) or None
+
+
+def update(found: SwarmService, config: SwarmConfig) -> str:
+    """Say that an update of the service is not over, as a sentence; empty when there is none.
+
+    To Swarm each write of a service is an update, one of `replicas`, too: it forgets how far the
+    last one was, and the spec that it finds becomes the one to go back to (swarmkit,
+    manager/controlapi/service.go, `UpdateService`). So a write in the middle of an update begins it
+    anew, beside the containers that already finish, and a rollback then "goes back" to the new one.
+
+    A write of ours is never seen here later: where no task differs from the service's template,
+    and `replicas` is not in it, the updater returns before it gives the service a status
+    (manager/orchestrator/update/updater.go, `Run`).
+
+    Between a person's write and the status lie the milliseconds until the updater runs. Its status
+    is another version of the service, so only who looks and writes within them is not stopped.
+    """
+    status = found.update_status
+    if status is None or status.state not in UNDER_WAY:
+        return ""
+    # The message says who began a rollback, or which container's end stopped it.
+    why = f" ({status.message})" if status.state != "updating" and status.message else ""
+    return f"the service {config.service} {UNDER_WAY[status.state]}{why}"
 
 
 def fault(spec: Spec, config: SwarmConfig) -> str:

@@ -89,6 +89,7 @@ def sight(raw: Raw, known: Known, config: SwarmConfig) -> SwarmSight:
         version=version(raw, pool),
         term=max([service.term(spec), *(service.term(node.raw.spec) for node in pool)]),
         trouble=_trouble(raw, pool, config),
+        update=service.update(raw.service, config),
         slots=slots(raw.tasks),
         failures=failed,
         evacuating=frozenset(task.id for task in raw.tasks if evacuated(task))

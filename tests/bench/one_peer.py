@@ -84,7 +84,11 @@ class Recorder:
     @property
     def settings(self) -> Mapping[str, str]:
         """What makes a peer use them."""
-        return {f"transcode.{name}": str(self._directory / name) for name in ("ffmpeg", "ffprobe")}
+        programs = {name: str(self._directory / name) for name in ("ffmpeg", "ffprobe")}
+        return {
+            **{f"transcode.{name}": program for name, program in programs.items()},
+            "transcode.limits.fenced": "false",  # they write to pipes that are none of a task's
+        }
 
     def spans(self) -> Sequence[Span]:
         """Every run that has ended until now."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.rows import Row, print_rows
 
-HELPERS = {"run", "rows", "one_peer"}
+HELPERS = {"run", "rows", "one_peer", "capacity"}
 
 
 def main(chosen: list[str]) -> int:

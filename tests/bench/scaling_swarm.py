@@ -26,7 +26,7 @@ from tests.features.swarm_stage import POOL, Cluster, Running, Services, Setting
 from tests.servers.postgres import PostgresServer, public_directory
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.s3 import S3Server
-from tests.swarm.lab_process import LabProcess, load_peer_image
+from tests.swarm.lab_process import LabProcess, load_image
 
 SCALE_DOWNS = 50
 BURST = 16
@@ -122,7 +122,7 @@ def laboratory() -> Iterator[tuple[Lab, Services, Path, Path]]:
         process = LabProcess("b")
         stack.callback(process.stop)
         lab = process.start()
-        load_peer_image(lab)
+        load_image(lab)
         services = Services(rabbit=rabbit, postgres=postgres, s3=s3)
         yield lab, services, _video(directory / "clip.mp4"), directory
 

@@ -48,6 +48,14 @@ class World(Protocol):
         """Our service's spec, as it is stored."""
         ...
 
+    def update(self, version: str) -> None:
+        """Have all containers replaced, one at a time, as `docker service update` does."""
+        ...
+
+    def roll_back(self) -> None:
+        """As `docker service rollback` does."""
+        ...
+
     def label(self, node: str, value: str | None) -> None:
         """Set our label of a node, or remove it."""
         ...
@@ -358,6 +366,46 @@ async def test_a_later_term_ends_the_earlier_one(world: World, leader: Leader) -
             await change(second, seen=seen, term=TERM)
     now = await leader.driver.observe()
     assert (now.wanted, now.term, now.version) == (3, OTHER_TERM, seen.version)
+
+
+async def test_the_number_is_left_alone_while_the_service_is_updated(
+    world: World, leader: Leader
+) -> None:
+    """A person's update is one, and a rollback: until it is over no number is written, whatever was
+    seen before, and nodes are taken in all the same. Our own writes are none, so the way back is
+    to where the update began."""
+    first, second = world.workers
+    world.label(first, world.config.pool)
+    world.label(second, f"{world.config.pool}:standby")
+    world.deploy(1, work_s=2.0)
+    before = await leader.run(1)
+    await leader.driver.set_containers(2, seen=before, term=TERM, reasons=())
+    before = await leader.run(2)
+    assert before.update == ""
+    template = world.service()["TaskTemplate"]
+
+    world.update("2")
+    seen = await leader.until(lambda now: now.update != "")
+    assert "is being updated" in seen.update
+    for look in (before, seen):
+        with pytest.raises(Conflict, match="is being updated"):
+            await leader.driver.set_containers(3, seen=look, term=TERM, reasons=())
+    await leader.driver.take_in(second, seen=seen, term=TERM)
+    seen = await leader.until(lambda now: now.update == "")
+    assert (seen.wanted, _states(seen)[second]) == (2, NodeState.READY)
+    assert not _ids(before) & _ids(await leader.run(2))
+    assert world.service()["TaskTemplate"] != template
+
+    world.roll_back()
+    seen = await leader.until(lambda now: now.update != "")
+    assert "is being rolled back (manually requested rollback)" in seen.update
+    with pytest.raises(Conflict, match="is being rolled back"):
+        await leader.driver.set_containers(3, seen=seen, term=TERM, reasons=())
+    await leader.until(lambda now: now.update == "")
+    assert world.service()["TaskTemplate"] == template
+    seen = await leader.run(2)
+    await leader.driver.set_containers(3, seen=seen, term=TERM, reasons=())
+    assert (await leader.run(3)).update == ""
 
 
 @pytest.mark.usefixtures("in_service")

@@ -21,7 +21,7 @@ from gossip.addresses import HostPort
 from gossip.errors import CannotListen
 from gossip.load import Load
 from gossip.messages import Verb
-from gossip.resolving import Resolve, Resolved, resolve
+from gossip.resolving import SOMEWHERE, Resolve, Resolved, resolve
 from gossip.rows import Address, Body, State
 from gossip.sealing import SealedEnvelope
 from membership import advertising, changes
@@ -275,6 +275,41 @@ async def test_an_address_that_the_machine_has_lost_is_replaced(
                 in {member.row.body.address for member in seed.service.view().members}
             )
         )
+
+
+async def test_seeds_that_get_their_names_late_decide_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A peer that was started before its seeds had names, and then was found by another one, so
+    that it asks nobody: the others learn which of its addresses they can reach."""
+    routes = {SOMEWHERE[0]: "127.0.0.5"}
+    # Loopback addresses play those of networks.
+    monkeypatch.setattr(advertising, "is_loopback", lambda _: False)
+    monkeypatch.setattr(
+        advertising, "source_address_towards", lambda to: routes.get(to[0], "127.0.0.1")
+    )
+    names: list[Address] = []
+
+    async def look_up(seed: HostPort, timeout_s: float) -> Resolved:
+        del timeout_s
+        return Resolved(tuple(names), "" if names else f"{seed.host}: not known")
+
+    async with town() as here:
+        early = await here.start(
+            HostPort("tasks.peer", 7946), listen=("0.0.0.0", 0), resolve=look_up
+        )
+        assert early.service.address[0] == "127.0.0.5"
+        other = await here.start(HostPort("127.0.0.1", early.service.address[1]))
+        await agreed([early, other])
+        assert "sent_Join" not in early.service.counters()
+
+        names += [early.service.address, other.service.address]
+
+        await until(lambda: early.service.address[0] == "127.0.0.1")
+        await agreed([early, other])
+        assert early.service.address in {
+            member.row.body.address for member in other.service.view().members
+        }
 
 
 async def test_addresses_that_are_found_later_are_asked_too() -> None:

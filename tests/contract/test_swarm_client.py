@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
 import ssl
@@ -79,6 +80,18 @@ async def test_an_engine_that_says_nothing(listener: socket.socket) -> None:
         assert await complaint(replace(CONFIG, managers=(url,))) == (
             f"the manager at {url} is silent"
         )
+
+
+async def test_an_engine_that_takes_no_more_lines(tmp_path: Path) -> None:
+    """It is too busy to take them. Nothing of a line that was not taken stays open."""
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(tmp_path / "busy.sock"))
+        busy.listen(0)
+        with socket.socket(socket.AF_UNIX) as first:  # for one there is room
+            first.connect(busy.getsockname())
+            said = await complaint(replace(CONFIG, managers=(f"unix://{busy.getsockname()}",)))
+    assert "busy.sock cannot be talked to: [Errno 11]" in said
+    gc.collect()  # would complain of a socket that nobody has closed
 
 
 async def test_another_manager_is_asked(swarm: FakeSwarm, listener: socket.socket) -> None:

@@ -70,6 +70,12 @@ class FakeWorld:
         spec: dict[str, Any] = self.swarm.service(SERVICE)["Spec"]
         return spec
 
+    def update(self, version: str) -> None:
+        self.swarm.update_service(SERVICE, [f"VERSION={version}"], Parallelism=1, Monitor=NANO)
+
+    def roll_back(self) -> None:
+        self.swarm.roll_back(SERVICE)
+
     def label(self, node: str, value: str | None) -> None:
         self.swarm.label(node, **{self.config.label: value})
 

@@ -213,11 +213,17 @@ class Machine:
 
 
 @contextmanager
-def machine_of_peers() -> Iterator[Machine]:
-    """A data directory that the database's own user can reach, too; in the end nothing runs."""
+def machine_of_peers(settings: str = "") -> Iterator[Machine]:
+    """A data directory that the database's own user can reach, too; in the end nothing runs.
+
+    Args:
+        settings: TOML, for all of its peers.
+    """
     data_dir = Path(tempfile.mkdtemp(prefix="grapevine-"))
     data_dir.chmod(0o711)
-    machine = Machine(data_dir)
+    config = data_dir / "grapevine.toml"
+    config.write_text(settings)
+    machine = Machine(data_dir, config if settings else None)
     try:
         yield machine
         machine.stop_all()

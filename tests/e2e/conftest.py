@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from pipeline.ledger.database import Database
 from pipeline.ledger.postgres import PostgresLedger
 from pipeline.media.tools import Tools, find_tools, wheel_binaries
+from tests.e2e.cluster_rig import Machine, machine_of_peers
 from tests.e2e.worker_rig import Rig
 from tests.missing import do_without
 
@@ -279,3 +280,10 @@ async def rig(
     rig = Rig(tmp_path, ledger_url, database, ledger)
     yield rig
     await rig.queue.aclose()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """Where peers live that are processes; in the end nothing of it runs."""
+    with machine_of_peers() as machine:
+        yield machine

@@ -20,15 +20,17 @@ from pipeline.media.process import Finished, run
 
 
 async def run_from_small_process(
-    arguments: Sequence[str], *, cwd: Path, limits: ProcessLimits
+    arguments: Sequence[str], *, cwd: Path, limits: ProcessLimits, reads: Sequence[Path] = ()
 ) -> Finished:
     """As `pipeline.media.process.run` does, in the other process."""
-    started = _small_process().submit(_run, arguments, cwd, limits)
+    started = _small_process().submit(_run, arguments, cwd, limits, reads)
     return await trio.to_thread.run_sync(started.result)
 
 
-def _run(arguments: Sequence[str], cwd: Path, limits: ProcessLimits) -> Finished:
-    return trio.run(partial(run, arguments, cwd=cwd, limits=limits))
+def _run(
+    arguments: Sequence[str], cwd: Path, limits: ProcessLimits, reads: Sequence[Path]
+) -> Finished:
+    return trio.run(partial(run, arguments, cwd=cwd, limits=limits, reads=reads))
 
 
 @cache

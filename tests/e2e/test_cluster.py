@@ -10,24 +10,16 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.media.tools import Tools
-from tests.e2e.cluster_rig import LEASE_S, Machine, machine_of_peers, make_clip
+from tests.e2e.cluster_rig import LEASE_S, Machine, make_clip
 
 pytestmark = pytest.mark.slow
 
 NAMES = ("one", "two", "three")
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    """In the end nothing of it runs."""
-    with machine_of_peers() as machine:
-        yield machine
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +104,8 @@ def test_the_only_peer_buries_its_former_life(machine: Machine, clip: Path) -> N
     assert time.monotonic() - started_at < LEASE_S / 2
     machine.wait(lambda: machine.task(task_id).get("state") == "done")
     first, second = machine.task(task_id)["attempts"]
-    assert first["error"]["code"] == "peer_died"
-    assert "was started again without having left" in first["error"]["message"]
+    # Its next life tells, unless the queue's message comes to that before it has told.
+    assert first["error"]["code"] in ("peer_died", "peer_unheard")
     assert second["outcome"] == "done"
 
     assert machine.end("one") == 128 + signal.SIGTERM
@@ -121,9 +113,9 @@ def test_the_only_peer_buries_its_former_life(machine: Machine, clip: Path) -> N
     machine.encoding(machine.submit(clip))  # the undertaker has had its time
     failures = machine.peerctl("events", "--type", "ContainerFailureDetected", "--json")
     told = [json.loads(line)["data"] for line in failures.splitlines()]
-    assert [(failure["failed_uid"], failure["failed_epoch"]) for failure in told] == [
-        (before["uid"], before["epoch"])
-    ]
+    assert [
+        (failure["failed_uid"], failure["failed_epoch"], failure["reason"]) for failure in told
+    ] == [(before["uid"], before["epoch"], "restarted")]
 
 
 def test_members_are_drained_and_leave_from_anywhere(machine: Machine, clip: Path) -> None:

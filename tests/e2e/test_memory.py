@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.media.tools import Tools
-from tests.e2e.cluster_rig import Machine, machine_of_peers, make_clip
+from tests.e2e.cluster_rig import Machine, make_clip
 from tests.missing import do_without
 from tests.servers.memory_group import MemoryGroup, why_missing
 
@@ -26,13 +26,6 @@ LADDER = "1920x1080@4M,1280x720@2M,640x360@800k"
 ROOMY = 400 * MEBIBYTE
 TIGHT = 580 * MEBIBYTE
 """Where a peer takes some 100 MB, and the encoder 660 with 8 threads, but 320 with one."""
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    """In the end nothing of it runs."""
-    with machine_of_peers() as machine:
-        yield machine
 
 
 @pytest.fixture

@@ -43,11 +43,12 @@ async def run_python(
     on_stderr_line: Callable[[str], None] | None = None,
     stdout_max_bytes: int = MEBIBYTE,
 ) -> Finished:
-    """Run a few lines of Python as the program."""
+    """Run a few lines of Python as the program, which may look at itself."""
     return await run(
         [sys.executable, "-I", "-S", "-c", program],
         cwd=cwd,
         limits=limits,
+        reads=[Path("/proc")],
         on_stdout=on_stdout,
         on_stderr_line=on_stderr_line,
         stdout_max_bytes=stdout_max_bytes,
@@ -75,7 +76,8 @@ def open_files() -> int:
 
 def children() -> list[int]:
     """Process ids of what this process started and has not reaped."""
-    return list(map(int, Path("/proc/thread-self/children").read_text().split()))
+    threads = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for thread in threads for pid in thread.read_text().split()]
 
 
 def sizes_of(directory: Path) -> dict[str, int]:

@@ -18,20 +18,13 @@ import psutil
 import pytest
 
 from pipeline.media.tools import Tools
-from tests.e2e.cluster_rig import Machine, machine_of_peers, make_clip
+from tests.e2e.cluster_rig import Machine, make_clip
 from tests.missing import do_without
 
 pytestmark = pytest.mark.slow
 
 HURRY_S = 8.0
 """How long a peer may take at most once it hands its work back; the host's ten are not reached."""
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    """In the end nothing of it runs."""
-    with machine_of_peers() as machine:
-        yield machine
 
 
 @pytest.fixture(scope="module")

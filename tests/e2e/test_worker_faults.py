@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from pipeline import worker as worker_module
 from pipeline.errors import (
     LedgerUnavailable,
     QueueUnavailable,
@@ -156,6 +157,24 @@ class AwayLedger:
             self.kept.set()
             return
         await self.__getattr__("advance")(*arguments)
+
+
+async def test_an_idle_peer_says_that_the_ledger_is_away(
+    rig: Rig, make_peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was asked of it when it went, and people see it all the same, and that it is back."""
+    monkeypatch.setattr(worker_module, "LOOK_S", 0.05)
+    ledger = AwayLedger(rig.ledger, spools=True)
+    async with (
+        rig.working(ScriptedTranscoder(), make_peer("one"), ledger=ledger) as worker,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(worker.watch)
+        ledger.away = True
+        await until(lambda: dict(worker.trouble) == {"ledger": "the ledger is down"})
+        ledger.away = False
+        await until(lambda: not worker.trouble)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("spools", [False, True])

@@ -90,7 +90,7 @@ async def test_an_idle_peer_notices(
 ) -> None:
     """The cluster moves while it has nothing to do: it is told before it takes the next task."""
     monkeypatch.setattr(marking, "TRUST_S", 0.01)
-    monkeypatch.setattr(worker_module, "STORE_LOOK_S", 0.05)
+    monkeypatch.setattr(worker_module, "LOOK_S", 0.05)
     old, new = MarkedStore(rig.store, rig.ledger), empty_store(rig, tmp_path / "new")
     await old.check()
     transcoder = ScriptedTranscoder()

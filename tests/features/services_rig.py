@@ -59,6 +59,8 @@ secret_key = {secret_key}
 [transcode]
 ffmpeg = {ffmpeg}
 ffprobe = {ffprobe}
+# The file that puts ffmpeg out of order is none of a task's.
+limits.fenced = false
 
 [retry]
 base_s = {base_s}

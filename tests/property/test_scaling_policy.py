@@ -332,6 +332,25 @@ def test_a_new_leader_takes_nothing_away(
 
 
 @given(snapshots(), configs, memories())
+def test_the_number_is_left_alone_while_all_are_replaced(
+    snapshot: Snapshot, config: ScalingConfig, memory: Memory
+) -> None:
+    """Neither more nor fewer, nobody parked for it and no node emptied, and it is said; and a node
+    that is started without an update is started with it."""
+    updated = replace(snapshot, update="the service is being updated")
+    decision, after = decide(updated, config, memory)
+    assert decision.desired.containers >= snapshot.wanted
+    assert [each.code for each in decision.reasons].count("update_under_way") == 1
+    actions = _actions(updated, config, memory)
+    assert not [each for each in actions if isinstance(each, SetContainers | Park | EmptyNode)]
+    usual, _ = decide(snapshot, config, memory)
+    assert set(usual.desired.starting) <= set(decision.desired.starting)
+    considered = Considered(snapshot=updated, config=config, memory=memory, decision=decision)
+    assert Considered.decode(considered.encode()).repeated() == decision
+    assert after.shrinking_to is None
+
+
+@given(snapshots(), configs, memories())
 def test_what_was_asked_for_is_not_asked_for_again(
     snapshot: Snapshot, config: ScalingConfig, memory: Memory
 ) -> None:

@@ -300,6 +300,29 @@ class FakeSwarm:
         with self._at_present():
             return self._service(name).show()
 
+    def update_service(self, name: str, environment: Sequence[str], **config: Any) -> None:
+        """As a person does by `docker service update`.
+
+        Args:
+            config: How: UpdateConfig's fields.
+        """
+        with self._at_present() as engine:
+            spec = self._service(name).show()["Spec"]
+            spec["TaskTemplate"]["ContainerSpec"]["Env"] = list(environment)
+            engine.update_service(self._service(name), {**spec, "UpdateConfig": config})
+
+    def scale(self, name: str, replicas: int) -> None:
+        """As a person does by `docker service scale`."""
+        with self._at_present() as engine:
+            spec = self._service(name).show()["Spec"]
+            spec["Mode"]["Replicated"]["Replicas"] = replicas
+            engine.update_service(self._service(name), spec)
+
+    def roll_back(self, name: str) -> None:
+        """As a person does by `docker service rollback`."""
+        with self._at_present() as engine:
+            engine.roll_back(self._service(name))
+
     def config_labels(self, name: str) -> dict[str, str]:
         """What is written on a config now; nothing where there is none."""
         with self._at_present():
@@ -390,6 +413,9 @@ class FakeSwarm:
             case "POST", [name, "update"]:
                 service = self._service(name)
                 self._compare(service.version, query)
+                if query.get("rollback") == "previous":  # what the body says is not looked at
+                    self._engine.roll_back(service)
+                    return {"Warnings": None}
                 # Go reads names in any case, and docker-py writes this one small.
                 mode = {key.capitalize(): value for key, value in body["Mode"].items()}
                 self._engine.update_service(service, {**body, "Mode": mode})

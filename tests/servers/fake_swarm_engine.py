@@ -7,7 +7,7 @@ All of it was measured on real Swarms of engine 20.10 (where the source says why
   drain;
 - a task that ends is replaced after the restart delay, by the condition; one that is not replaced
   still counts (the tombstone);
-- a changed task template replaces all tasks, one after the other; labels and replicas do not;
+- a changed task template replaces all tasks, `fake_swarm_updates`; labels and replicas do not;
 - a node that is drained: SIGTERM first, the replacement starts when the old one has ended, or after
   60 s; a node whose label is taken away while it is active: `rejected` at once, the replacement
   after the restart delay, SIGTERM with full grace, and never a word about the container's end; a
@@ -36,6 +36,7 @@ from tests.servers.fake_swarm_records import (
     Service,
     Task,
 )
+from tests.servers.fake_swarm_updates import Updates
 
 PLACING_S = 0.05
 STARTING_S = 0.9
@@ -79,7 +80,7 @@ class FakeEngine:
         self.events: list[Json] = []
         self._numbers, self._addresses = itertools.count(1), itertools.count(1)
         self._due: list[_Due] = []
-        self._rolling: set[str] = set()
+        self._updates = Updates(self)
 
     # Time
 
@@ -152,16 +153,31 @@ class FakeEngine:
 
     def update_service(self, service: Service, spec: Json) -> None:
         """Change its replicas, its labels, or everything."""
-        before = service.template
-        service.spec, service.version = copy.deepcopy(spec), self.next_version()
-        self._tell("service", "update", service.id, service.name)
+        service.previous, service.spec = service.spec, copy.deepcopy(spec)
+        service.update = None
+        self._adapt(service)
+
+    def roll_back(self, service: Service) -> None:
+        """Go back to the spec before the last write; that one becomes the one to go back to."""
+        assert service.previous is not None, "nothing was written since it was made"
+        service.previous, service.spec = service.spec, service.previous
+        service.update = {"State": "rollback_started", "Message": "manually requested rollback"}
+        self._adapt(service)
+
+    def _adapt(self, service: Service) -> None:
+        self.written(service)
         self._reconcile(service)
-        if _essence(before) != _essence(service.template):
-            self._roll(service)
+        self._updates.begin(service)
+
+    def written(self, service: Service) -> None:
+        """It is another version of the service now."""
+        service.version = self.next_version()
+        self._tell("service", "update", service.id, service.name)
 
     def remove_service(self, service: Service) -> None:
         """Its containers finish; it is gone at once."""
         del self.services[service.id]
+        self._updates.forget(service)
         self._tell("service", "remove", service.id, service.name)
         for task in self._of(service):
             self._order(task, "remove")
@@ -301,30 +317,13 @@ class FakeEngine:
         go_sort(numbered, lambda one, other: one[0] < other[0])
         return [slots[number] for _, number in numbered]
 
-    def _roll(self, service: Service) -> None:
-        """Replace tasks of an old template, one at a time, the old one first."""
-        if service.id in self._rolling:
-            return
-        self._rolling.add(service.id)
-        self._roll_next(service)
-
-    def _roll_next(self, service: Service) -> None:
-        live = self.services.get(service.id)
-        old = [
-            task
-            for task in self._of(service)
-            if live is not None
-            and task.wanted
-            and _essence(task.template) != _essence(live.template)
-        ]
-        if not old:
-            self._rolling.discard(service.id)
-            return
-        task = min(old, key=lambda task: task.slot)
-        new = self._new_task(service, task.slot, desired="ready")
+    def replace(self, task: Task, then: Callable[[], None]) -> None:
+        """Put a successor in a task's place, the old one first, and go on when it runs."""
+        new = self._new_task(task.service, task.slot, desired="ready")
         self._order(task, "shutdown")
-        self._when_ended(task, lambda: self._start(new))
-        self._when_running(new, lambda: self._roll_next(service))
+        self._when_ended(task, partial(self._start, new))
+        self.after(DRAIN_CAP_S, partial(self._start, new))
+        self._when_running(new, then)
 
     def _enforce_constraints(self, node: Node) -> None:
         for task in self._on(node):
@@ -574,11 +573,6 @@ class FakeEngine:
                 "time": int(self.now_s),
             }
         )
-
-
-def _essence(template: Json) -> Json:
-    """What a task must be replaced for; a constraint that its node meets is no reason."""
-    return {key: value for key, value in template.items() if key != "Placement"}
 
 
 def _delay_s(template: Json) -> float:

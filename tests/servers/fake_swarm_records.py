@@ -185,12 +185,19 @@ class Node:
 
 @dataclass(kw_only=True)
 class Service:
-    """What is to be run."""
+    """What is to be run.
+
+    Args:
+        previous: The spec before the last write: what a rollback goes back to.
+        update: Its UpdateStatus; None when no container had to be replaced for the last write.
+    """
 
     id: str
     spec: Json
     version: int
     created_s: float
+    previous: Json | None = None
+    update: Json | None = None
 
     @property
     def name(self) -> str:
@@ -221,7 +228,7 @@ class Service:
             policy.setdefault("MaxAttempts", 0)
             template.setdefault("Resources", {"Limits": {}, "Reservations": {}})
             template.setdefault("ForceUpdate", 0)
-        return {
+        record = {
             "ID": self.id,
             "Version": {"Index": self.version},
             "CreatedAt": shown(self.created_s),
@@ -229,6 +236,9 @@ class Service:
             "Spec": spec,
             "Endpoint": {"Spec": {}},
         }
+        if self.previous is not None:
+            record["PreviousSpec"] = copy.deepcopy(self.previous)
+        return record if self.update is None else {**record, "UpdateStatus": dict(self.update)}
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,7 @@ from tests.simulation.checkers import every_rule
 from tests.simulation.host import Host
 from tests.simulation.network import Fault, Weather
 from tests.simulation.settled import rows, tables_differ
-from tests.simulation.world import Checker, Violation, World
+from tests.simulation.world import Checker, MakeCore, Violation, World, real_core
 
 
 class Diary(Checker):
@@ -37,6 +37,7 @@ class Scene:
         size: How many hosts there are at first.
         seed: Another one gives another run of the same story.
         rules: The rules that are watched; default: all.
+        make_core: What runs on the hosts; default: what runs in production.
     """
 
     def __init__(
@@ -48,11 +49,17 @@ class Scene:
         config: MembershipConfig | None = None,
         keys: Keys | None = None,
         rules: Sequence[Checker] | None = None,
+        make_core: MakeCore = real_core,
     ) -> None:
         self.diary = Diary()
         checkers = [*(every_rule() if rules is None else rules), self.diary]
         self.world = World(
-            f"scene {size} {seed}", weather=weather, config=config, keys=keys, checkers=checkers
+            f"scene {size} {seed}",
+            weather=weather,
+            config=config,
+            keys=keys,
+            checkers=checkers,
+            make_core=make_core,
         )
         self.hosts = [self.world.add() for _ in range(size)]
 

@@ -52,6 +52,22 @@ class RealWorld:
         spec: dict[str, Any] = self.swarm.service(SERVICE)["Spec"]
         return spec
 
+    def update(self, version: str) -> None:
+        found = self.swarm.service(SERVICE)
+        spec = found["Spec"]
+        spec["TaskTemplate"]["ContainerSpec"]["Env"].append(f"VERSION={version}")
+        spec["UpdateConfig"] = {"Parallelism": 1, "Monitor": SECOND}
+        self.swarm.update(found["ID"], found["Version"]["Index"], spec)
+
+    def roll_back(self) -> None:
+        found = self.swarm.service(SERVICE)
+        self.swarm.manager.post(
+            f"/services/{found['ID']}/update",
+            found["Spec"],
+            version=found["Version"]["Index"],
+            rollback="previous",
+        )
+
     def label(self, node: str, value: str | None) -> None:
         found = self.swarm.node(node)
         labels = found["Spec"].get("Labels") or {}

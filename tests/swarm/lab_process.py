@@ -20,7 +20,7 @@ import psutil
 
 from deploy.lab.cluster import Lab, check
 from deploy.lab.errors import LabError
-from deploy.lab.images import peer, tiny
+from deploy.lab.images import tiny
 from deploy.lab.network import find_user
 from deploy.lab.plan import STATE, Plan
 from tests.servers.warden import unmarked
@@ -71,15 +71,14 @@ def find_state() -> Path:
     return STATE
 
 
-def load_peer_image(lab: Lab) -> str:
-    """Make the image of this tree's peer, put it on every node, and return its tag."""
+def load_image(lab: Lab, kind: str = "peer") -> None:
+    """Make images, and put them where they are needed: `peer` on every node, `services` on one."""
     subprocess.run(
-        [sys.executable, str(PROGRAM), "image", "--name", lab.plan.name],
+        [sys.executable, str(PROGRAM), "image", "--name", lab.plan.name, "--image", kind],
         check=True,
         stdin=subprocess.DEVNULL,
         timeout=COLD_S,
     )
-    return peer.TAG
 
 
 class LabProcess:
@@ -97,7 +96,7 @@ class LabProcess:
             nodes=nodes,
             managers=managers,
             subnet=find_free_subnet(),
-            heartbeat_s=1.0,  # as the product's own stack has it: a lost node is missed after 3 s
+            heartbeat_s=1.0,  # a lost node is missed after 3 s, and not after 15 as elsewhere
             state=find_state(),
         )
         self._process: subprocess.Popen[str] | None = None
@@ -107,7 +106,7 @@ class LabProcess:
         plan = self.plan
         self._process = subprocess.Popen(
             [
-                sys.executable, str(PROGRAM), "up", "--attached", "--name", plan.name,
+                sys.executable, str(PROGRAM), "up", "--bare", "--attached", "--name", plan.name,
                 "--nodes", str(plan.nodes), "--managers", str(plan.managers),
                 "--heartbeat", str(plan.heartbeat_s), "--subnet", str(plan.subnet),
                 "--dir", str(plan.state), "--image", "tiny",

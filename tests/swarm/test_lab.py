@@ -13,17 +13,28 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.lab.cluster import Lab, check
 from deploy.lab.errors import LabError
 from deploy.lab.plan import Plan
+from deploy.lab.stack import Stack
 from tests.servers.warden import if_killed
-from tests.swarm.lab_process import PROGRAM, ROOT, LabProcess, find_free_subnet, lab_name
+from tests.swarm.lab_process import (
+    PROGRAM,
+    ROOT,
+    LabProcess,
+    find_free_subnet,
+    find_state,
+    lab_name,
+)
 from tests.swarm.rig import Swarm, stack_like, wait_for
 
 pytestmark = pytest.mark.usefixtures("can_run_labs")
+
+BARE = ("--bare", "--image", "tiny")
 
 LITTER = ("/etc/docker", "/opt/containerd", "/run/docker", "/run/containerd", "/var/lib/docker")
 """Where engines leave things whatever they are told, unless they are kept from it."""
@@ -104,7 +115,7 @@ def list_litter() -> set[Path]:
 def test_down_leaves_nothing_behind(name: str) -> None:
     """After a lab with running containers, a cut cable and a dead node nothing tells of it."""
     before = list_litter()
-    started = run_lab("up", "--name", name, "--subnet", str(find_free_subnet()), "--image", "tiny")
+    started = run_lab("up", "--name", name, "--subnet", str(find_free_subnet()), *BARE)
     assert started.returncode == 0, started.stderr
     assert len(find_traces(name)) > 10, "the traces are looked for in the right places"
     swarm = Swarm(Lab.find(name))
@@ -125,7 +136,18 @@ def test_down_after_a_crash_leaves_nothing_behind(name: str, after_s: float) -> 
     """However far `up` has come when it is killed, `down` finds and removes what it made."""
     subnet = str(find_free_subnet())
     process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), "up", "--name", name, "--subnet", subnet, "--image", "tiny"],
+        [
+            sys.executable,
+            str(PROGRAM),
+            "up",
+            "--name",
+            name,
+            "--subnet",
+            subnet,
+            "--bare",
+            "--image",
+            "tiny",
+        ],
         stdout=subprocess.DEVNULL,
     )
     time.sleep(after_s)  # no condition: the moment is what is varied
@@ -140,7 +162,7 @@ def test_down_after_a_crash_leaves_nothing_behind(name: str, after_s: float) -> 
 
 def test_up_after_a_crash_makes_a_whole_lab(name: str) -> None:
     """`up` removes what is left of a lab of its name, says so, and makes it anew."""
-    order = ["up", "--name", name, "--subnet", str(find_free_subnet()), "--image", "tiny"]
+    order = ["up", "--name", name, "--subnet", str(find_free_subnet()), *BARE]
     process = subprocess.Popen([sys.executable, str(PROGRAM), *order], stdout=subprocess.DEVNULL)
     wait_for(Plan(name=name).members[1].socket.exists, 30, "two nodes are on")
     process.kill()
@@ -151,6 +173,93 @@ def test_up_after_a_crash_makes_a_whole_lab(name: str) -> None:
     assert again.returncode == 0, again.stderr
     assert "Removing what is left of an earlier lab" in again.stdout
     assert [one.state for one in Lab.find(name).status()] == ["ready"] * 3
+
+
+def test_up_leaves_a_lab_alone_that_is_up(name: str) -> None:
+    """A second `up` of the same name is refused by a sentence, and changes nothing."""
+    order = ["up", "--name", name, "--nodes", "1", "--subnet", str(find_free_subnet()), *BARE]
+    assert run_lab(*order).returncode == 0
+
+    again = run_lab(*order)
+
+    assert again.returncode == 1
+    assert f"Lab {name} is up already" in again.stderr
+    assert [one.state for one in Lab.find(name).status()] == ["ready"]
+
+
+def test_an_engine_alone_can_die(swarm: Swarm) -> None:
+    """The node stays on, the others miss it, and it comes back by `start`."""
+    lab = swarm.lab
+    lab.kill_engine("node-2")
+
+    assert not lab.engine("node-2").answers()
+    assert [one.on for one in lab.status()] == [True] * 3
+    with pytest.raises(LabError, match="No Docker engine runs on node-2"):
+        lab.kill_engine("node-2")
+
+    lab.start("node-2")
+    swarm.wait_node("node-2", "ready", 30)
+
+
+@pytest.mark.slow
+def test_up_brings_the_stack_and_down_takes_it(name: str, tmp_path: Path) -> None:
+    """All comes to be well although `up` is killed once it has deployed; the commands find
+    containers by their names; `down` leaves nothing behind. One node: to load images takes long."""
+    state = find_state()
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), "up", "--name", name, "--nodes", "1", "--dir", str(state),
+         "--subnet", str(find_free_subnet()), "--heartbeat", "1"],
+        stdout=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert any("Waiting until" in line for line in said)
+    process.kill()
+    process.wait()
+    stack = Stack(Lab.find(name))
+    stack.wait_until_well()
+
+    def lab(*arguments: str) -> str:
+        command, *more = arguments
+        done = run_lab(command, "--name", name, *more)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    def state_of(container: str) -> dict[str, Any]:
+        found = json.loads(lab("status", "--json"))["containers"]
+        (one,) = (each for each in found if each["name"] == container)
+        return dict(one)
+
+    assert {one.name for one in stack.containers()} == {
+        "gate.node-1", "peer.1", "peer.2", "postgres.1", "rabbitmq.1", "seed.node-1", "store.1"
+    }  # fmt: skip
+    assert "3 alive" in lab("peerctl", "table")
+    assert "ready to accept connections" in lab("logs", "postgres")
+
+    assert lab("freeze", "peer.1") == ""
+    assert state_of("peer.1")["frozen"] is True
+    assert "frozen" in lab("status")
+    assert lab("thaw") == ""
+    before = state_of("peer.1")
+    assert before["frozen"] is False
+    assert lab("kill", "peer.1") == ""
+    wait_for(lambda: any(one.name == "peer.1" and one.id != before["id"]
+                         for one in stack.containers()), 30, "there is a new one")  # fmt: skip
+    assert lab("loss", "5") == ""
+    assert "5 % of the nodes' datagrams are lost." in lab("status")
+    for order, sentence in (
+        (("kill", "peer"), "Say which peer: peer.1, peer.2. Nodes: node-1."),
+        (("kill", "nobody"), "No container nobody runs; those that run: gate.node-1, "),
+        (("freeze", "node-1"), "No container node-1 runs"),
+        (("logs", "nobody"), "There is no container nobody"),
+        (("loss", "101"), "A loss is 0 to 100 percent, not 101."),
+        (("submit", str(tmp_path / "none.mp4")), "There is no file"),
+    ):
+        assert sentence in lab(*order)
+
+    ended = run_lab("down", "--name", name)
+
+    assert ended.returncode == 0, ended.stderr
+    assert find_traces(name) == []
 
 
 def test_an_attached_lab_goes_when_its_holder_is_killed(tmp_path: Path) -> None:
@@ -223,6 +332,7 @@ def test_a_lab_in_use_is_not_taken_away(lab: Lab, monkeypatch: pytest.MonkeyPatc
         (["up", "--subnet", "ten"], 2, "Expected 4 octets"),
         (["up", "--dir", "/a b"], 1, "/a b cannot hold a lab"),
         (["up", "--heartbeat", "0.5"], 1, "heartbeat is at least 1 s"),
+        (["up", "--image", "tiny"], 1, "--image tiny goes with --bare"),
         (["cut", "node-1", "--name", "nosuch"], 1, "There is no lab called nosuch"),
     ],
 )
@@ -274,14 +384,14 @@ def test_a_lab_elsewhere_is_found_by_its_name(name: str) -> None:
     directory = tempfile.mkdtemp(prefix="lab-")
     try:
         subnet = str(find_free_subnet())
-        order = ["--name", name, "--nodes", "1", "--subnet", subnet, "--image", "tiny"]
+        order = ["--name", name, "--nodes", "1", "--subnet", subnet, *BARE]
         made = run_lab("up", *order, "--dir", directory)
         assert made.returncode == 0, made.stderr
 
         shown = run_lab("status", "--name", name, "--json")
         ended = run_lab("down", "--name", name)
 
-        (node,) = json.loads(shown.stdout)
+        (node,) = json.loads(shown.stdout)["nodes"]
         assert node["socket"] == f"{directory}/{name}/node-1/docker.sock"
         assert (node["state"], node["role"], node["on"], node["connected"]) == (
             "ready",
@@ -314,7 +424,7 @@ def test_an_engine_that_does_not_start_is_quoted(name: str, tmp_path: Path) -> N
     broken.write_text("#!/bin/sh\necho failed to start daemon: no disk >&2\nexit 1\n")
     broken.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    order = ["up", "--name", name, "--subnet", str(find_free_subnet()), "--image", "tiny"]
+    order = ["up", "--name", name, "--subnet", str(find_free_subnet()), *BARE]
 
     done = run_lab(*order, environment=environment)
 

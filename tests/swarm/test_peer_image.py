@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.lab.images import base, peer
+from deploy.lab.images.cache import CACHE, Cache
 from tests.swarm.rig import Swarm, wait_for
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("peer_image")]
 
@@ -81,3 +88,65 @@ def test_containers_reach_this_machine_and_nothing_else(swarm: Swarm) -> None:
     code, said = run_container(swarm, "node-3", "python3", "-c", stray)
     assert code == 1
     assert "Network is unreachable" in said
+
+
+def test_built_again_it_is_the_same(swarm: Swarm, tmp_path: Path) -> None:
+    """Another build of the same tree, with nothing kept of the first, has the same layers to the
+    byte; it may have been made on another day, by another engine."""
+    engine, again = swarm.lab.engine_to_build_with(), "grapevine:again"
+    there = {tag for image in engine.get("/images/json") for tag in image["RepoTags"] or ()}
+    try:
+        peer.rebuild(Cache(CACHE, print), engine, again, tmp_path)
+        layers = [
+            engine.get(f"/images/{tag}/json")["RootFS"]["Layers"] for tag in (peer.TAG, again)
+        ]
+        assert layers[0] == layers[1]
+    finally:
+        for image in engine.get("/images/json"):
+            for tag in set(image["RepoTags"] or ()) - there - {"<none>:<none>"}:
+                engine.delete(f"/images/{tag}")
+        engine.post("/images/prune", filters={"dangling": {"true": True}})
+
+
+UNWANTED = re.compile(
+    r"(^|/)(\.git|\.env|\.pytest_cache|\.hypothesis|conftest\.py|wheels|pip|secrets)(/|$)"
+    r"|^opt/grapevine/lib/python[\d.]+/site-packages/(tests|deploy)(/|$)|\.(pem|key)$"
+)
+TOLD = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|SWMTKN-1-\w{8}"
+    rb"|" + re.escape(str(ROOT).encode())
+)
+"""Keys, tokens, and a place of the machine that built it."""
+PUBLIC = re.compile(r"/(certifi|minio|pip/_vendor)/")
+"""Certificates of authorities that everybody has."""
+
+
+def test_no_layer_has_what_is_not_the_products(swarm: Swarm, tmp_path: Path) -> None:
+    """In no layer above the base's, one that a later layer covers included, is anything of a
+    secret, of the history, of the tests or of the machine that built it."""
+    engine = swarm.lab.engine_to_build_with()
+    described = engine.get(f"/images/{peer.TAG}/json")["Config"]
+    assert described["User"] == "10001:10001"
+    assert described["Labels"]["org.opencontainers.image.title"] == "Grapevine"
+    assert not [one for one in described["Env"] if re.search("(?i)password|secret|token|key", one)]
+
+    image = tmp_path / "image.tar"
+    with image.open("wb") as archive:
+        engine.save(peer.TAG, archive)
+    found, files = [], 0
+    with tarfile.open(image) as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        for name in json.load(manifest)[0]["Layers"][1:]:
+            layer = archive.extractfile(name)
+            assert layer is not None
+            with tarfile.open(fileobj=layer) as entries:
+                for entry in entries:
+                    if UNWANTED.search(entry.name) and not PUBLIC.search(entry.name):
+                        found.append(entry.name)
+                    if entry.isfile() and (content := entries.extractfile(entry)) is not None:
+                        files += 1
+                        text = content.read()
+                        found += [f"{entry.name}: {one!r}" for one in TOLD.findall(text)]
+    assert files > 1000
+    assert found == []

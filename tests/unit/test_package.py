@@ -49,11 +49,12 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel_names: set[str]) -> No
 
 
 def test_the_wheel_brings_its_licence_and_its_commands(wheel_names: set[str]) -> None:
-    """The licence travels with the code, and both commands are declared."""
+    """The licence travels with the code, and the commands are declared."""
     assert [name for name in wheel_names if name.endswith("licenses/LICENSE")]
     assert PROJECT["project"]["scripts"] == {
         "peer": "peer.__main__:main",
         "peerctl": "peer.cli:main",
+        "docker-gate": "scaling.swarm.proxy.command:main",
     }
 
 

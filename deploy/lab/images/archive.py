@@ -32,41 +32,24 @@ class Image:
         tag: Its name and tag.
         layers: Tar archives of file trees, the lowest first.
         entrypoint: What it runs.
+        command: With these arguments, where nobody gives others.
         environment: Variables for that.
         user: Who runs it.
+        stop_signal: What tells it to end, if not SIGTERM.
         labels: For people.
     """
 
     tag: str
     layers: Sequence[Path]
     entrypoint: Sequence[str]
+    command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
+    stop_signal: str = "SIGTERM"
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def write(self, path: Path) -> None:
-        """Write it; the file is there whole or not at all."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with tarfile.open(partial, "w") as archive:
-                digests = [digest(layer) for layer in self.layers]
-                for name, layer in zip(digests, self.layers, strict=True):
-                    if name not in archive.getnames():
-                        archive.add(layer, f"{name}.tar", filter=anonymous)
-                configuration = json.dumps(self._configuration(digests), sort_keys=True).encode()
-                name = f"{hashlib.sha256(configuration).hexdigest()}.json"
-                _add(archive, name, configuration)
-                manifest = {
-                    "Config": name,
-                    "RepoTags": [self.tag],
-                    "Layers": [f"{digest}.tar" for digest in digests],
-                }
-                _add(archive, "manifest.json", json.dumps([manifest]).encode())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _configuration(self, digests: Sequence[str]) -> dict[str, Any]:
+    def configure(self, digests: Sequence[str]) -> dict[str, Any]:
+        """Return its configuration, by the digests of its layers."""
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         } | dict(self.environment)
@@ -77,13 +60,42 @@ class Image:
             "created": EPOCH,
             "config": {
                 "Entrypoint": list(self.entrypoint),
+                "Cmd": list(self.command),
                 "Env": [f"{name}={value}" for name, value in environment.items()],
                 "Labels": dict(self.labels),
                 "User": self.user,
+                "StopSignal": self.stop_signal,
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
             "history": [{"created": EPOCH} for _ in digests],
         }
+
+
+def write_archive(path: Path, images: Sequence[Image]) -> None:
+    """Write images into one archive, a layer of several once; it is there whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    layers = {layer: digest(layer) for image in images for layer in image.layers}
+    manifest = []
+    try:
+        with tarfile.open(partial, "w") as archive:
+            for name, layer in {name: layer for layer, name in layers.items()}.items():
+                archive.add(layer, f"{name}.tar", filter=anonymous)
+            for image in images:
+                digests = [layers[layer] for layer in image.layers]
+                configuration = json.dumps(image.configure(digests), sort_keys=True).encode()
+                name = f"{hashlib.sha256(configuration).hexdigest()}.json"
+                _add(archive, name, configuration)
+                manifest.append(
+                    {
+                        "Config": name,
+                        "RepoTags": [image.tag],
+                        "Layers": [f"{digest}.tar" for digest in digests],
+                    }
+                )
+            _add(archive, "manifest.json", json.dumps(manifest).encode())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:

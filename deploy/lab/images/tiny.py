@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 from deploy.lab.errors import LabError
-from deploy.lab.images.archive import Image, anonymous, digest
+from deploy.lab.images.archive import Image, anonymous, digest, write_archive
 from deploy.lab.images.cache import Cache
 
 TAG = "grapevine-tiny:lab"
@@ -45,7 +45,7 @@ def write(cache: Cache) -> Path:
     def make(path: Path, work: Path) -> None:
         layer = work / "layer.tar"
         _pack(layer, busybox)
-        Image(tag=TAG, layers=[layer], entrypoint=["/bin/peer"]).write(path)
+        write_archive(path, [Image(tag=TAG, layers=[layer], entrypoint=["/bin/peer"])])
 
     return cache.get("tiny", [digest(busybox), COMMANDS, PEER.decode()], make)
 

@@ -97,6 +97,29 @@ def test_the_seal_is_what_it_is_said_to_be() -> None:
     assert sealed(uid=1, epoch=0x684EE180, salt=7).seal(BODY) == expected
 
 
+@pytest.mark.parametrize(
+    ("make", "datagram"),
+    [
+        (
+            sealed,
+            "11d000000000000000000001684ee1800000000700000001e9671d7af3d50c53c33e79291c873264"
+            "df6fbe3c1268bffe558673ac91f2af74fed3f3745b",
+        ),
+        (
+            plain,
+            "120000000000000000000001684ee18000000007000000019f86d081884c7d656120626f6479206f"
+            "6620736f6d65206c656e677468",
+        ),
+    ],
+)
+def test_the_envelope_stays_as_it_is(make: Make, datagram: str) -> None:
+    """What the first version sealed this one seals and opens, to the byte: another envelope would
+    keep peers of two versions apart."""
+    assert make().seal(BODY).hex() == datagram
+    opened = make(uid=2).open_untrusted(bytes.fromhex(datagram))
+    assert (opened.session.uid, opened.session.epoch, opened.body) == (1, EPOCH, BODY)
+
+
 def test_nothing_of_the_body_can_be_read() -> None:
     """Beyond the header, and equal bodies look different."""
     envelope = sealed()

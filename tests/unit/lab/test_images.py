@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from deploy.lab.images import tiny
-from deploy.lab.images.archive import Image, digest
+from deploy.lab.images.archive import Image, digest, write_archive
 from deploy.lab.images.cache import WORKSHOP, Cache
-from deploy.lab.images.peer import LEFT_OUT, ROOT, leave_out
+from deploy.lab.images.peer import DOCKERFILE, SOURCES
+from deploy.lab.images.wheels import ROOT
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_an_archive_is_what_docker_loads(tmp_path: Path, layers: list[Path]) -> 
     image = Image(
         tag="a:b", layers=layers, entrypoint=["/run"], environment={"HOME": "/x"}, user="me"
     )
-    image.write(tmp_path / "image.tar")
+    write_archive(tmp_path / "image.tar", [image])
 
     with tarfile.open(tmp_path / "image.tar") as archive:
 
@@ -64,7 +66,7 @@ def test_the_same_contents_are_the_same_image(tmp_path: Path, layers: list[Path]
     """Written twice, an archive differs in no byte, so the image has one identity everywhere."""
     image = Image(tag="a:b", layers=layers, entrypoint=["/run"])
     for name in ("first", "second"):
-        image.write(tmp_path / name)
+        write_archive(tmp_path / name, [image])
         layers[0].touch()
 
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
@@ -125,12 +127,13 @@ def test_the_cache_keeps_the_last_three_of_a_kind(cache: Cache) -> None:
     assert [path.exists() for path in paths] == [False, False, True, True, True]
 
 
-def test_what_is_left_out_of_the_lock_is_there_to_be_left_out() -> None:
-    """Both of the embedded default's programs are taken out with their hashes, and nothing else."""
-    lock = (ROOT / "requirements.lock").read_text()
-
-    left = leave_out(lock, LEFT_OUT)
-
-    gone = set(lock.splitlines()) - set(left.splitlines())
-    assert {line.split("==")[0] for line in gone if "==" in line} == LEFT_OUT
-    assert all(line.strip().startswith(("--hash", *LEFT_OUT)) for line in gone)
+def test_the_builder_is_sent_what_the_dockerfile_copies() -> None:
+    """Nothing is missing there, and nothing else of this machine is sent."""
+    text = (ROOT / DOCKERFILE).read_text()
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE)
+        for source in line.split()
+        if source != "wheel[s]"
+    }
+    assert {*SOURCES} == {DOCKERFILE, *copied}

@@ -208,3 +208,52 @@ async def test_what_was_said_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> 
         for configured in (None, HostPort("198.51.100.7", 99)):
             found = Advertising(endpoint, configured, (), resolving({}))
             assert await found.replaced(("127.0.0.1", 99)) is None
+
+
+async def test_an_address_from_before_the_seeds_had_names_is_looked_for_again(
+    everywhere: UdpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose seeds are not named yet has the address of its default route; as soon as
+    one is, it has the one that the seeds can answer to, though the machine has both."""
+    routes = {"192.0.2.1": "172.18.0.3", "10.1.0.1": "10.1.0.9"}
+    names: dict[str, Sequence[str]] = {}
+    monkeypatch.setattr(advertising, "is_own", lambda host: True)
+    monkeypatch.setattr(advertising, "source_address_towards", lambda to: routes.get(to[0]))
+    port = everywhere.address[1]
+    found = Advertising(everywhere, None, [HostPort("tasks.peer", 7946)], resolving(names))
+    own = await found.find()
+    assert own == ("172.18.0.3", port)
+    assert not found.certain
+    assert await found.replaced(own) is None
+
+    names["tasks.peer"] = ["10.1.0.1"]
+
+    assert await found.replaced(own) == ("10.1.0.9", port)
+    assert found.certain
+    assert await found.replaced(("10.1.0.9", port)) is None
+
+
+async def test_what_others_have_seen_is_not_looked_for_again(
+    everywhere: UdpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer whose seeds have no names, and which somebody else has found, is content with what
+    that one sees."""
+    monkeypatch.setattr(advertising, "is_own", lambda host: True)
+    monkeypatch.setattr(advertising, "source_address_towards", lambda _: "172.18.0.3")
+    found = Advertising(everywhere, None, [HostPort("tasks.peer", 7946)], resolving({}))
+    own = await found.find()
+    seen = ("10.1.0.9", own[1])
+
+    assert found.correct(own, seen) == seen
+
+    assert found.certain
+    assert await found.replaced(seen) is None
+
+
+async def test_whoever_has_nothing_to_ask_is_certain(everywhere: UdpEndpoint) -> None:
+    """Without seeds there is no network to prefer; what was said is not guessed at all."""
+    resolve = resolving({"me": ["198.51.100.7"]})
+    for configured in (None, HostPort("me", 99)):
+        found = Advertising(everywhere, configured, (), resolve)
+        await found.find()
+        assert found.certain

@@ -38,12 +38,16 @@ def standing(
         ([standing(1, load=Load(flags=Flag.FLAPPING)), standing(2)], 2),
         ([standing(1, load=Load(lag_s=0.6)), standing(2)], 2),
         ([standing(1, load=Load(lag_s=0.4, flags=Flag.QUEUE_AWAY)), standing(2)], 1),
+        # Where all are late, one of them is better than nobody, but no one in other trouble.
+        ([standing(2, load=Load(lag_s=0.6)), standing(1, load=Load(lag_s=9.0))], 1),
+        ([standing(1, load=Load(lag_s=0.6, flags=Flag.DEAF))], None),
     ],
 )
 def test_the_oldest_fit_member_is_the_best(
     standings: list[tuple[Row, Load | None]], expected: int | None
 ) -> None:
-    """Fit is who is alive, eligible, on time, and neither leaving nor in trouble with its ears."""
+    """Fit is who is alive, eligible, and neither leaving nor in trouble with its ears; and on time,
+    if anybody is."""
     loads = {row.uid: load for row, load in standings}
     assert best((row for row, _ in standings), loads.get, lag_max_s=0.5) == expected
 

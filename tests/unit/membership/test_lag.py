@@ -18,6 +18,15 @@ def test_the_worst_is_forgotten_after_a_while() -> None:
     assert lag.worst_s(114.0) == 0.0
 
 
+def test_the_last_turn_is_known() -> None:
+    """Whoever asks whether the loop still turns can see when it last did, late or not."""
+    lag = LoopLag()
+    before = lag.turned_at
+    lag.add(100.0, 0.3)
+    lag.add(101.5, 0.0)
+    assert (before, lag.turned_at) == (None, 101.5)
+
+
 @pytest.mark.parametrize(("share", "expected_s"), [(0.5, 0.010), (0.99, 0.010), (1.0, 2.0)])
 def test_a_quantile_is_right_within_a_tenth(share: float, expected_s: float) -> None:
     """A thousand turns of 10 ms and one of 2 s are told apart."""

@@ -55,9 +55,9 @@ def test_each_command_of_a_group_has_json_and_an_example(
 def test_the_list_of_commands() -> None:
     """These are the commands of this issue; scripts and the documents count on them."""
     assert set(main.commands) == {
-        *("demo", "submit", "tasks", "task", "escalations", "retry", "cancel"),
+        *("demo", "submit", "tasks", "task", "fetch", "escalations", "retry", "cancel"),
         *("events", "table", "status", "queue", "drain", "resume", "leave", "keys"),
-        *("scale", "store", "doctor", "completion"),
+        *("scale", "store", "doctor", "bundle", "completion"),
     }
 
 
@@ -306,6 +306,17 @@ def test_doctor_without_a_peer_has_a_note(run: Run) -> None:
     """That nobody runs is neither well nor wrong."""
     (line,) = [line for line in run("doctor").stdout.splitlines() if "no peer answers" in line]
     assert line.startswith("--")
+
+
+def test_doctor_in_a_container_without_a_peer_finds_a_problem(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, somebody has started one: it does not answer yet, or no more."""
+    monkeypatch.setenv("GRAPEVINE_PEER_CONTAINER", "wixpfr9y2tnxagpea17qaauhg")
+    result = run("doctor")
+    (line,) = [line for line in result.stdout.splitlines() if "no peer answers" in line]
+    assert (result.exit_code, line.split()[0]) == (1, "problem")
+    assert "read its container's log" in " ".join(result.stdout.split())
 
 
 def test_the_short_help_of_a_peer() -> None:

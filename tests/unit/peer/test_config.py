@@ -104,11 +104,11 @@ KINDS = (
     [
         (
             {"environment": {"GRAPEVINE_PEER_SLOTS": "two"}},
-            "environment GRAPEVINE_PEER_SLOTS: expected a whole number from 1 to 1024, got 'two'",
+            "environment GRAPEVINE_PEER_SLOTS: expected a whole number from 0 to 1024, got 'two'",
         ),
         (
-            {"flags": {"peer.slots": "0"}},
-            "option --slots: expected a whole number from 1 to 1024, got '0'",
+            {"flags": {"peer.slots": "-1"}},
+            "option --slots: expected a whole number from 0 to 1024, got '-1'",
         ),
         (
             {"flags": {"ledger.lease_s": "1"}},
@@ -116,11 +116,11 @@ KINDS = (
         ),
         (
             {"toml": "[peer]\nslots = 'two'"},
-            "{file}: peer.slots: expected a whole number from 1 to 1024, got 'two'",
+            "{file}: peer.slots: expected a whole number from 0 to 1024, got 'two'",
         ),
         (
             {"toml": "[peer]\nslots = true"},
-            "{file}: peer.slots: expected a whole number from 1 to 1024, got True",
+            "{file}: peer.slots: expected a whole number from 0 to 1024, got True",
         ),
         (
             {"toml": "[peer]\nname = 7"},
@@ -143,6 +143,12 @@ KINDS = (
         (
             {"assignments": ("peer.stop_grace_s=inf",)},
             "option --set peer.stop_grace_s: expected a number of at least 0, got 'inf'",
+        ),
+        (
+            {"assignments": ("peer.metrics_listen=http://x:1",)},
+            "peer.metrics_listen: 'http://x:1' is no address: it is a URL; leave out what comes "
+            "before and after the host and port; write host, host:port or [IPv6]:port, such as "
+            "tasks.peer or 10.0.0.5:7946 (set by option --set peer.metrics_listen)",
         ),
         (
             {"environment": {"GRAPEVINE_PEER_SLOT": "2"}},

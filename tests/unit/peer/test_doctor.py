@@ -15,6 +15,7 @@ from peer.config import Config, load
 from peer.doctor import FREE_BYTES_MIN, local_checks
 from peer.protocol import Check
 from pipeline.errors import ToolMissing
+from pipeline.media.confinement import Layer
 
 Examine = Callable[..., dict[str, Check]]
 
@@ -48,6 +49,34 @@ def test_a_good_machine(examine: Examine) -> None:
     assert list(checks) == ["ffmpeg", "postgresql", "data directory", "disk", "clock"]
     assert [check.check for check in checks.values() if not check.ok] == []
     assert "not there yet" in checks["data directory"].detail
+
+
+@pytest.mark.parametrize(
+    ("calls", "files", "told"),
+    [
+        ("", "", "kept from the network and other processes and from other files"),
+        (
+            "",
+            "old",
+            "kept from the network and other processes, but not kept from other files (old)",
+        ),
+        (
+            "no",
+            "old",
+            "not kept from the network and other processes (no) and from other files (old)",
+        ),
+    ],
+)
+def test_what_ffmpeg_is_kept_from_is_told(
+    calls: str, files: str, told: str, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this kernel cannot do is said with the reason, and is no problem."""
+    monkeypatch.setattr(doctor, "attempt", lambda: {Layer.CALLS: calls, Layer.FILES: files})
+    check = examine()["ffmpeg"]
+    assert check.ok
+    assert check.detail.endswith(f", {told}")
+    off = examine(**{"transcode.limits.fenced": False})["ffmpeg"]
+    assert off.detail.endswith("kept from nothing (transcode.limits.fenced is false)")
 
 
 @pytest.mark.parametrize(

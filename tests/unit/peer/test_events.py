@@ -43,6 +43,14 @@ def test_a_new_identity_goes_on_counting() -> None:
     ]
 
 
+def test_what_was_stamped_is_counted() -> None:
+    """By the events' names, for the metrics."""
+    stamp = EventStamper(Identity(uid="a" * 16, epoch=7), container="pid:1", node="here")
+    stamp(EVENT)
+    stamp(EVENT)
+    assert stamp.stamped == {"ContainerFailureDetected": 2}
+
+
 SAMPLES: Mapping[Any, Any] = {str: "text", int: 3, float: 2.5, bool: True, UUID: TASK_ID}
 
 

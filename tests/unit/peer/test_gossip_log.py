@@ -95,6 +95,18 @@ async def test_a_minute_is_a_row_of_each_type(rig: Rig) -> None:
     ]
 
 
+async def test_what_metrics_count_goes_on_over_the_minutes(rig: Rig) -> None:
+    """Sums since the start, whatever has become rows meanwhile; changes by their names."""
+    for _ in range(2):
+        rig.log.note_event(heartbeat("a"))
+        rig.log.note_event(merged("a", 5, 2))
+        rig.log.note_change(LeaderProposed(uid=None))
+        await rig.log.write()
+    sums = (rig.log.heartbeats, rig.log.merges, rig.log.rows_received, rig.log.rows_changed)
+    assert sums == (2, 2, 10, 4)
+    assert rig.log.changes == {"LeaderProposed": 2}
+
+
 async def test_nothing_to_say(rig: Rig) -> None:
     """A quiet minute, and one with changes only, writes nothing; nor is anything said twice."""
     await rig.log.write()

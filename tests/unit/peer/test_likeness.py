@@ -62,6 +62,8 @@ def test_it_has_the_same_settings_but_its_own_place(
         "peer.node=here",
         "--set",
         "retry.base_s=3",
+        "--set",
+        "peer.metrics_listen=127.0.0.1:9464",
         "--dry-run",
         "--set",
         "scaling.orchestrator=local",
@@ -70,6 +72,8 @@ def test_it_has_the_same_settings_but_its_own_place(
     launch = likeness.launch(RECORD, first)
     assert launch.command[:4] == [sys.executable, "-P", "-m", "peer"]
     second, again = loaded(list(launch.command[4:]), monkeypatch)
+    assert first.peer.metrics_listen == "127.0.0.1:9464"
+    assert second.peer.metrics_listen == "127.0.0.1:0"
     assert (second.peer.name, second.peer.node) == ("worker-2.3", "worker-2")
     assert first.scaling.dry_run is second.scaling.dry_run is True
     assert (second.peer.container, second.peer.slots) == ("worker-2.3-abc", 2)

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import structlog
+import trio
 
 from peer import logs
 from peer.config import LogFormat, LogLevel
+from pipeline.context import working_on
+from pipeline.tasks import Claim
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +112,62 @@ def test_libraries_are_quiet(level: LogLevel, count: int) -> None:
     logs.configure("json", level, peer="one", stream=stream)
     logging.getLogger("psycopg.pool").info("chatter")
     assert len(written(stream)) == count
+
+
+def test_every_line_says_who_speaks_as_soon_as_that_is_known() -> None:
+    """Name at once, the identity when there is one, and its successor after it was lost; a line of
+    before keeps what it said."""
+    stream = io.StringIO()
+    logs.configure("json", "info", peer="one", stream=stream)
+    log = logging.getLogger("x")
+    log.info("starting")
+    logs.identify(peer_uid="aa", peer_epoch=7)
+    log.info("working")
+    logs.identify(peer_uid="bb")
+    structlog.get_logger("ours").info("renamed")
+    lines = written(stream)
+    assert [line["peer"] for line in lines] == ["one"] * 3
+    assert [line.get("peer_uid") for line in lines] == [None, "aa", "bb"]
+    assert [line.get("peer_epoch") for line in lines] == [None, 7, 7]
+
+
+def test_who_speaks_is_told_from_who_is_spoken_of() -> None:
+    """A line about another peer is not taken for that one's own."""
+    stream = io.StringIO()
+    logs.configure("json", "info", peer="one", stream=stream, node="n1")
+    extra = {"peer": "two", "node": "n2", "action": "take_over"}
+    logging.getLogger("x").warning("gone", extra=extra)
+    (line,) = written(stream)
+    assert (line["peer"], line["node"]) == ("one", "n1")
+    assert (line["about_peer"], line["about_node"], line["action"]) == ("two", "n2", "take_over")
+
+
+CLAIM = Claim(task_id=UUID(int=7), part=2, attempt=3, token=UUID(int=9), lease_s=15)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_what_is_said_while_a_task_is_worked_on_names_it(form: LogFormat) -> None:
+    """Also by what the attempt has started, in tasks and in threads, which know of no task; and
+    nothing that goes on beside it."""
+    stream = io.StringIO()
+    logs.configure(form, "info", peer="one", stream=stream)
+    log = logging.getLogger("pipeline.stores")
+
+    async def child() -> None:
+        log.info("child")
+        await trio.to_thread.run_sync(log.info, "thread")
+
+    with working_on(CLAIM):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+        log.info("other", extra={"task": "another"})
+    log.info("beside")
+    lines = stream.getvalue().splitlines()
+    task = str(CLAIM.task_id)
+    assert [task in line for line in lines] == [True, True, False, False]
+    if form == "json":
+        child_line, thread_line, other, beside = written(stream)
+        for line in (child_line, thread_line):
+            assert (line["task"], line["part"], line["attempt"]) == (task, 2, 3)
+        assert (other["task"], "part" in other) == ("another", False)
+        assert "task" not in beside

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 
-from peer.protocol import Adopted, Escalation, FailedTry, ShownTask
+from peer.protocol import Adopted, Escalation, FailedTry, FetchedFile, ShownTask
 from peer.requests import COMMANDS, Requests
 from pipeline.errors import BadRequest, NoSuchTask, NotAllowed, PullFailed, QueueUnavailable
 from pipeline.marking import MarkedStore
@@ -121,6 +121,7 @@ class Rig:
             store=cast("MarkedStore", self.store),
             size_of=None if sizes is None else size_of,
             attempts_max=4,
+            scratch=directory,
         ).commands()
 
     async def ask(self, command: str, **arguments: Any) -> Any:
@@ -130,6 +131,10 @@ class Rig:
             self.items.append(item)
 
         return await self.commands[command](arguments, send_item)
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
 
 
 @pytest.fixture
@@ -162,6 +167,37 @@ async def test_a_task_sums_its_segments(tmp_path: Path, done: TaskReport) -> Non
     assert urls == [f"{tmp_path}/store/{output.key}" for output in done.outputs]
 
 
+async def test_outputs_are_handed_out(tmp_path: Path, done: TaskReport) -> None:
+    """Each file's name and size come before its content, in pieces; nothing is left lying here."""
+    rig = Rig(tmp_path, Desk(done))
+    content = {output.name: bytes(400_000) + output.name.encode() for output in done.outputs}
+    for output in done.outputs:
+        (tmp_path / "video").write_bytes(content[output.name])
+        await rig.store.push(tmp_path / "video", output.key)
+    (tmp_path / "video").unlink()
+    assert await rig.ask("fetch", id="3f") == {"id": done.id, "files": 4}
+    came: dict[str, bytes] = {}
+    for item in rig.items:
+        if isinstance(item, FetchedFile):
+            name, size = item.name, item.size
+            assert size == len(content[name])
+            came[name] = b""
+        else:
+            came[name] += item.content
+    assert came == content
+    assert names_in(tmp_path) == {"store"}
+
+
+async def test_a_file_that_is_gone_is_said(tmp_path: Path, done: TaskReport) -> None:
+    """Whoever fetches learns it, also of what has made nothing yet; and nothing is left."""
+    with pytest.raises(PullFailed):
+        await Rig(tmp_path, Desk(done)).ask("fetch", id="3f")
+    queued = replace(done, state=TaskState.QUEUED, outputs=())
+    with pytest.raises(NotAllowed, match="queued: it has made nothing yet"):
+        await Rig(tmp_path, Desk(queued)).ask("fetch", id="3f")
+    assert names_in(tmp_path) <= {"store"}
+
+
 async def test_outputs_are_watched_once(tmp_path: Path, done: TaskReport) -> None:
     """Each change is an item without outputs; the end is told once, with them."""
     running = replace(done, state=TaskState.RUNNING)
@@ -190,6 +226,9 @@ async def test_the_copy_is_told(tmp_path: Path, samples: Mapping[str, Any]) -> N
     assert str(answer["task_id"]) == samples["task_id"]
     assert [(item.copied, item.size) for item in rig.items] == [(5, 5)]
     assert [submission.title for submission in desk.submitted] == ["a.mp4"]
+    await rig.ask("submit", path=str(tmp_path / "a.mp4"), title="holiday.mkv")
+    assert desk.submitted[-1].title == "holiday.mkv"
+    assert desk.submitted[-1].source.endswith(".mkv")
 
 
 async def test_a_known_task_is_not_copied_again(

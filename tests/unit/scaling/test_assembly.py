@@ -188,6 +188,12 @@ def test_demand_is_as_old_as_it_is() -> None:
     assert snapshot(workload=None).demand is None
 
 
+def test_an_update_is_told() -> None:
+    """As the orchestrator says it."""
+    assert snapshot().update == ""
+    assert snapshot(sight=replace(SIGHT, update="it is updated")).update == "it is updated"
+
+
 def test_trouble_is_told_with_what_was_seen_before() -> None:
     """The last look stays for people to see; the newest trouble counts."""
     away = snapshot(trouble="no manager answers")
