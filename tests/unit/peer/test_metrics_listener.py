@@ -185,12 +185,21 @@ async def test_an_address_that_is_taken_is_tried_again(
         other.listen()
         taken = HostPort("127.0.0.1", other.getsockname()[1])
         server = Listener(taken, PAGES)
+        serving = trio.Event()
+
+        async def serve() -> None:
+            await nursery.start(server.run)
+            serving.set()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.run)
-            await trio.sleep(10 * listener.TRY_AGAIN_S)
+            nursery.start_soon(serve)
+            with trio.move_on_after(10 * listener.TRY_AGAIN_S):
+                await serving.wait()
+            assert not serving.is_set()
             assert not server.address
             other.close()
-            await trio.sleep(2 * listener.TRY_AGAIN_S)
+            with trio.fail_after(2 * listener.TRY_AGAIN_S):
+                await serving.wait()
             assert parse_address(server.address) == taken
             nursery.cancel_scope.cancel()
     (said,) = (line for line in caplog.records if line.levelno == logging.ERROR)
