@@ -35,7 +35,7 @@ from membership.advertising import Advertising
 from membership.changes import Change, OrderAnswered
 from membership.cluster import Cluster
 from membership.config import MembershipConfig
-from membership.doubt import ASK_S, LOOK_S, judge
+from membership.doubt import ASK_S, LOOK_S, Listening, judge
 from membership.joining import Joining
 from membership.lag import LoopLag
 from membership.loop import Loop
@@ -282,11 +282,18 @@ class MembershipService:
         Returns:
             Whether it goes on: it gave a sign, to this peer or to one that told this peer of it.
         """
-        asked_at = time.monotonic()
-        ask_at = asked_at
+        listening = Listening(time.monotonic())
+        ask_at = listening.asked_at
         while True:
             now = time.monotonic()
-            verdict = judge(self.view(), uid, epoch, asked_s_ago=now - asked_at)
+            listening.look(now)
+            verdict = judge(
+                self.view(),
+                uid,
+                epoch,
+                asked_s_ago=now - listening.asked_at,
+                listened_s=listening.listened_s,
+            )
             if verdict is not None:
                 return verdict
             if now >= ask_at:

@@ -87,7 +87,7 @@ class WorkerConfig:
     progress_interval_s: float = 1.0
     patience_s: float = 2.0
     store_patience_s: float = 120.0
-    cleanup_s: float = 4.0
+    cleanup_s: float = 3.0
     handover_s: float = 900.0
     attempts_max: int = 4
     retry: RetryPolicy = field(default_factory=RetryPolicy)

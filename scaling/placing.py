@@ -19,6 +19,7 @@ from scaling.snapshot import ContainerState, Node, NodeState, Snapshot
 from scaling.words import counted
 
 IN_SERVICE = (NodeState.READY, NodeState.CORDONED)
+_GOING = (ContainerState.STOPPING, ContainerState.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,20 @@ class Placing:
 
 
 def loads(snapshot: Snapshot) -> Counter[str]:
-    """Count the containers of each node that are not told to end."""
-    return Counter(
-        container.node
+    """Count the containers of each node that are not told to end.
+
+    One that failed is counted until its successor has a node. Were both, a node where memory ran
+    out would seem to hold one container more than it does, and be given one more.
+    """
+    placed = [each for each in snapshot.containers if each.node and each.state not in _GOING]
+    slots = {container.slot for container in placed}
+    failed = {
+        container.slot: container
         for container in snapshot.containers
-        if container.node and container.state is not ContainerState.STOPPING
-    )
+        if container.node and container.state is ContainerState.FAILED
+    }
+    waiting = [container for slot, container in failed.items() if slot not in slots]
+    return Counter(container.node for container in (*placed, *waiting))
 
 
 def limit(node: Node, config: ScalingConfig) -> int:

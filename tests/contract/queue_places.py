@@ -160,7 +160,7 @@ async def holds(
     RabbitMQ does not answer to an acknowledgement, and is not asked here for what somebody holds.
     """
     expected = Depth(ready=ready, unacknowledged=unacknowledged, delayed=delayed, dead=dead)
-    give_up_at = trio.current_time() + 2.0
+    give_up_at = trio.current_time() + 10.0
     while True:
         depth = replace(await queue.depth(), dead_reason="")
         if depth in (expected, replace(expected, unacknowledged=None)):

@@ -200,7 +200,7 @@ async def test_a_deadlock_is_repeated(make_database: Callable[..., Database]) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(database.run, lambda on: lock(on, 1, 2))
         nursery.start_soon(database.run, lambda on: lock(on, 2, 1))
-    assert len(runs) == 3
+    assert len(runs) >= 3
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ async def test_a_slow_statement_is_ended(make_database: Callable[..., Database])
 
 async def test_a_frozen_peer_locks_nobody(make_database: Callable[..., Database]) -> None:
     """A session that holds a transaction open without doing anything is ended by the server."""
-    database = make_database(statement_timeout_s=0.1)
+    database = make_database(statement_timeout_s=0.5)
 
     def work(connection: Connection) -> None:
         insert(1)(connection)
-        time.sleep(0.3)
+        time.sleep(0.8)
         numbers(connection)
 
     with pytest.raises(LedgerUnavailable, match="idle-in-transaction timeout"):
@@ -271,7 +271,7 @@ async def test_a_frozen_server_does_not_hold_the_caller(
     make_database: Callable[..., Database],
 ) -> None:
     """When the server answers nothing at all, the socket is shut and the call comes back."""
-    database = make_database(statement_timeout_s=0.3, transaction_timeout_s=0.3)
+    database = make_database(statement_timeout_s=1.0, transaction_timeout_s=1.0)
     pid = await database.run(pid_of)
     with psycopg.connect(database.config.conninfo, autocommit=True) as admin:
         row = admin.execute("SELECT pg_backend_pid()").fetchone()
@@ -279,7 +279,7 @@ async def test_a_frozen_server_does_not_hold_the_caller(
         assert row[0] != pid
         os.kill(pid, signal.SIGSTOP)
         try:
-            with pytest.raises(LedgerUnavailable, match=r"did not answer in 0\.3 s"):
+            with pytest.raises(LedgerUnavailable, match=r"did not answer in 1 s"):
                 await database.run(numbers)
         finally:
             os.kill(pid, signal.SIGCONT)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import trio
 
 from gossip import keys as rings
 from gossip.addresses import parse_address
-from gossip.messages import Verb
+from gossip.messages import Keys, Verb
 from membership.changes import Change, IdentityLost, OrderReceived
+from membership.service import MembershipService
 from peer import config, identity, listening
 from peer.keyring import KeysUnusable
 from peer.neighbours import DEAF_AND_IDLE_S, CannotGossip, Neighbours, renamed
@@ -25,7 +27,6 @@ from peer.work import Work
 from pipeline.tasks import Holder
 
 WITHIN_S = 20.0
-NEW = bytes([7]) * 32
 
 
 @dataclass(slots=True)
@@ -103,6 +104,16 @@ async def until(condition: Callable[[], object]) -> None:
             await trio.sleep(0.02)
 
 
+def materials(keys: Keys) -> Iterator[bytes]:
+    """For new keys: the ring's own one is random, and a number of one byte may be taken."""
+    taken = {number for number, _ in keys.keys}
+    for byte in range(1, 256):
+        material = bytes([byte]) * 32
+        if (number := rings.key_id(material)) not in taken:
+            taken.add(number)
+            yield material
+
+
 def refused(said: str) -> pytest.RaisesGroup[CannotGossip]:
     """It cannot start, and says why; in a group or not, as the nurseries have it."""
     expected = pytest.RaisesExc(CannotGossip, match=said)
@@ -174,7 +185,7 @@ async def test_a_changed_ring_is_saved_by_everybody(town: Town) -> None:
     one, two = await town.start("one"), await town.start("two")
     await town.met(one, two)
     assert one.neighbours.keys is not None
-    ring = rings.install(one.neighbours.keys, NEW, origin=1)
+    ring = rings.install(one.neighbours.keys, next(materials(one.neighbours.keys)), origin=1)
     await one.neighbours.change_keys(ring)
     files = [peer.directory / "gossip.keys" for peer in (one, two)]
     await until(lambda: all(file.exists() for file in files))
@@ -193,10 +204,15 @@ async def test_who_leaves_is_not_dead(town: Town) -> None:
     assert not (two.directory / "gossip.address").exists()
 
 
-async def test_who_is_alone_leaves_at_once(town: Town) -> None:
-    """There is nobody to wait for, so a single peer stops without a pause."""
+async def test_who_is_alone_leaves_at_once(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody to wait for, so a single peer stops without the pause of a good-bye."""
+
+    async def never(_: MembershipService) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(MembershipService, "leave", never)
     one = await town.start("one")
-    with trio.fail_after(0.5):
+    with trio.fail_after(WITHIN_S):
         await one.neighbours.leave()
     assert not (one.directory / "gossip.address").exists()
 
@@ -287,12 +303,13 @@ async def test_a_change_of_an_older_ring_is_refused(town: Town) -> None:
     await town.met(one, two)
     old = one.neighbours.keys
     assert old is not None
-    newest = rings.install(rings.install(old, NEW, origin=1), bytes([8]) * 32, origin=1)
+    first, second, third = itertools.islice(materials(old), 3)
+    newest = rings.install(rings.install(old, first, origin=1), second, origin=1)
     await two.neighbours.change_keys(newest)
     await until(lambda: one.neighbours.keys == newest)
 
     with pytest.raises(KeysUnusable, match="somebody else has changed the key ring meanwhile"):
-        await one.neighbours.change_keys(rings.install(old, bytes([9]) * 32, origin=1))
+        await one.neighbours.change_keys(rings.install(old, third, origin=1))
 
     assert one.neighbours.keys == newest
     file = one.directory / "gossip.keys"

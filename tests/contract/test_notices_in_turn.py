@@ -91,10 +91,10 @@ async def test_after_one_has_spoken_there_is_a_pause(
     assert await take(another_ledger) == []
 
     with psycopg.connect(ledger_url) as connection:
-        connection.execute("UPDATE notices SET told_at = told_at - interval '299 s'")
+        connection.execute("UPDATE notices SET told_at = told_at - interval '240 s'")
         connection.commit()
         assert await take(another_ledger) == []
-        connection.execute("UPDATE notices SET told_at = told_at - interval '1 s'")
+        connection.execute("UPDATE notices SET told_at = told_at - interval '60 s'")
         connection.commit()
     assert len(await take(another_ledger)) == 2
 

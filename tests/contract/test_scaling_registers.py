@@ -131,7 +131,7 @@ async def test_a_lease_lasts_as_long_as_it_says(register: Register) -> None:
     one, other = register.lease(), register.lease()
     assert await one.keep("one") is not None
     assert await other.keep("other") is None
-    register.let_pass(LEASE_S - 0.5)
+    register.let_pass(LEASE_S / 2)
     assert await other.keep("other") is None
 
 

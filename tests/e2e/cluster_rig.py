@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import psutil
@@ -22,6 +24,7 @@ from peer.client import find_peer
 from peer.errors import PeerError
 from peer.paths import Places
 from pipeline.media.tools import Tools
+from tests.paced import paced
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ WITHIN_S = 90
 LADDER = "640x360@800k,320x180@300k"
 LEASE_S = 60
 """Far longer than any test waits for a death: what comes back does not come back by the lease."""
+HURRY_S = 8.0
+"""How long a peer may take at most once it hands its work back; the host's ten are not reached."""
 
 
 class Machine:
@@ -210,6 +215,21 @@ class Machine:
             if str(self.data_dir) in line and process.pid != os.getpid():
                 found.append(line)
         return found
+
+
+@contextmanager
+def machine_in_no_haste(tools: Tools) -> Iterator[Machine]:
+    """One whose encodes take as long as their clips, however fast it is: there is a middle to be
+    seen, and to be killed in, and no work for the processors that delays anything else."""
+    with TemporaryDirectory(prefix="paced-") as directory:
+        ffmpeg = Path(directory) / "ffmpeg"
+        ffmpeg.write_text(paced(str(tools.ffmpeg)))
+        ffmpeg.chmod(0o755)
+        settings = {"ffmpeg": str(ffmpeg), "ffprobe": str(tools.ffprobe)}
+        # A JSON text is one of TOML's, too.
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
+        with machine_of_peers("".join(["[transcode]\n", *lines])) as machine:
+            yield machine
 
 
 @contextmanager

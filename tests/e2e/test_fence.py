@@ -185,11 +185,11 @@ async def test_a_script_and_the_program_behind_it_run(tmp_path: Path) -> None:
 
 async def test_the_peer_itself_stays_free(tmp_path: Path) -> None:
     """Whatever was started behind the fence, this process opens, connects and collects as before,
-    and no thread is left."""
+    and no thread is left; those of trio that were idle before may have ended meanwhile."""
     before = set(threading.enumerate())
     for _ in range(20):
         await run(["/bin/true"], cwd=tmp_path, limits=LIMITS)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     (tmp_path / "own").write_text("x")
     with socket.create_server(("127.0.0.1", 0)) as server:
         socket.create_connection(server.getsockname()).close()

@@ -131,7 +131,6 @@ def test_they_outlive_their_leader_and_end_with_its_order(
     _wait(
         "it was begun again",
         lambda: (now := _begun(data_dir).get(name)) and now.record.id != victim.record.id,
-        5.0,
     )
     _wait("it is in the table", lambda: _alive(data_dir, "mine") == {"mine", *two})
 

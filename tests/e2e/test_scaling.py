@@ -202,8 +202,8 @@ def test_a_leader_that_is_told_to_end_hands_the_lead_over(
     machine.wait(lambda: machine.row("two", "two")["eligible"])
     machine.wait(lambda: machine.row("two", "one").get("leader"))
     before = reign(machine, swarm, "two")
-    began = time.monotonic()
     machine.end("one")
+    began = time.monotonic()
     machine.wait(lambda: reign(machine, swarm, "two").decided == "two")
     took_s = time.monotonic() - began
     after = reign(machine, swarm, "two")

@@ -18,20 +18,24 @@ import psutil
 import pytest
 
 from pipeline.media.tools import Tools
-from tests.e2e.cluster_rig import Machine, make_clip
+from tests.e2e.cluster_rig import HURRY_S, Machine, machine_in_no_haste, make_clip
 from tests.missing import do_without
 
 pytestmark = pytest.mark.slow
 
-HURRY_S = 8.0
-"""How long a peer may take at most once it hands its work back; the host's ten are not reached."""
-
 
 @pytest.fixture(scope="module")
 def clip(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip that takes some seconds to encode, so that there is a middle to be stopped in."""
-    video = "testsrc2=size=960x540:rate=30:duration=20,noise=alls=20:allf=t"
-    return make_clip(tools, tmp_path_factory.mktemp("clips") / "clip.mp4", video)
+    """A clip whose encode takes some seconds here, so that there is a middle to be stopped in."""
+    clip = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return make_clip(tools, clip, "testsrc2=size=640x360:rate=25:duration=8")
+
+
+@pytest.fixture
+def machine(tools: Tools) -> Iterator[Machine]:
+    """Where peers live that are processes; in the end nothing of it runs."""
+    with machine_in_no_haste(tools) as machine:
+        yield machine
 
 
 def attempts(task: dict[str, Any]) -> list[tuple[str, str]]:

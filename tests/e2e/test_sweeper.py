@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -69,18 +70,19 @@ async def test_a_wake_up_that_the_queue_has_lost(
 ) -> None:
     """Purged, say. While the queue is empty what is due is announced again, once in a while; and
     never while anything waits in it."""
-    sweeper = Sweeper(
+    make_sweeper = partial(
+        Sweeper,
         sweep=ledger,
         queue=queue,
         rng=random.Random(0),
         unannounced_s=0.0,
-        forgotten_s=0.3,
         look_interval_s=0.0,
     )
-    await sweeper.sweep()
+    patient, sweeper = make_sweeper(forgotten_s=3600.0), make_sweeper(forgotten_s=0.3)
+    await patient.sweep()
     assert await received(queue) == task_id  # and its peer forgets it
 
-    await sweeper.sweep()
+    await patient.sweep()
     assert (await queue.depth()).ready == 0, "it may be on its way"
     with trio.fail_after(5):
         while not (await queue.depth()).ready:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from psycopg.rows import dict_row
 
 from deploy.lab.engine import Engine
 from tests.features.client import Asked, Client, Row
+from tests.paced import paced
 from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.s3 import S3Server
@@ -41,15 +41,6 @@ SECOND = 1_000_000_000  # Docker counts durations in nanoseconds
 GRACE_S = 30
 WITHIN_S = 90.0
 POLL_S = 0.05
-
-PACED = """\
-#!/bin/sh
-# ffmpeg, which reads what it encodes as fast as it would be played.
-case " $* " in
-    *" -i "*) exec {ffmpeg} -re "$@" ;;
-esac
-exec {ffmpeg} "$@"
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,14 +273,14 @@ class Cluster:
         self.services.rabbit.remove_queues(self.prefix)
 
     def _write_files(self) -> None:
-        paced, tools = self._directory / "ffmpeg", self.stage.tools
-        paced.write_text(PACED.format(ffmpeg=shlex.quote(tools.ffmpeg)))
-        paced.chmod(0o755)
+        ffmpeg = self._directory / "ffmpeg"
+        ffmpeg.write_text(paced(self.stage.tools.ffmpeg))
+        ffmpeg.chmod(0o755)
         configuration = self._directory / "grapevine.toml"
-        configuration.write_text("".join(self._configuration(paced)))
+        configuration.write_text("".join(self._configuration(ffmpeg)))
         configuration.chmod(0o644)
 
-    def _configuration(self, paced: Path) -> Iterator[str]:
+    def _configuration(self, ffmpeg: Path) -> Iterator[str]:
         reach, rabbit, s3 = self.stage.reach, self.services.rabbit, self.services.s3
         ledger = self.ledger_url.replace(
             f"127.0.0.1:{self.services.postgres.port}", reach(self.services.postgres.port)
@@ -310,7 +301,7 @@ class Cluster:
                 "secret_key": s3.secret_key,
             },
             "transcode": {
-                "ffmpeg": str(paced) if self._settings.paced else self.stage.tools.ffmpeg,
+                "ffmpeg": str(ffmpeg) if self._settings.paced else self.stage.tools.ffmpeg,
                 "ffprobe": self.stage.tools.ffprobe,
             },
             "retry": {"base_s": 1},

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -332,7 +333,7 @@ async def test_an_outage_longer_than_a_lease(
         report = await ledger.show_task(str(task_id))
         assert (report.holder, dict(report.failures)) == ("ada", {})
 
-        with trio.fail_after(3 * LEASE_S):  # ada says no more
+        with trio.fail_after(20):  # ada says no more
             while report.holder is not None:
                 await trio.sleep(LEASE_S / 20)
                 report = await patiently(lambda: ledger.show_task(str(task_id)))
@@ -358,9 +359,10 @@ async def test_a_claim_outlives_connections_that_are_half_dead(
     claim = await ledger.claim(submission.task_id, 0, ada.holder, uuid4(), received)
     assert isinstance(claim, Claim)
     pids: set[int] = set()
+    all_at_once = threading.Barrier(database.config.connections_max, timeout=20)
 
     def note_pid(connection: Connection) -> None:
-        connection.execute("SELECT pg_sleep(0.1)")  # so that each call has one of its own
+        all_at_once.wait()  # so that each call has one of its own
         pids.add(connection.info.backend_pid)
 
     async with trio.open_nursery() as nursery:
@@ -382,7 +384,8 @@ async def test_a_claim_outlives_connections_that_are_half_dead(
 async def test_a_peer_that_must_end_does_not_wait_for_a_frozen_server(server: Server) -> None:
     """Calls at work, calls that connect and calls that wait for their turn all end in time."""
     database = Database(
-        DatabaseConfig(conninfo=server.conninfo, connections_max=2),
+        # Nothing else ends a call before the bounds below.
+        DatabaseConfig(conninfo=server.conninfo, connections_max=2, connect_timeout_s=30),
         on_unavailable=server.embedded.ensure,
     )
 
@@ -398,16 +401,16 @@ async def test_a_peer_that_must_end_does_not_wait_for_a_frozen_server(server: Se
         errors.append(caught.value)
 
     with server.frozen():
-        with trio.fail_after(1.5):
+        with trio.fail_after(8):
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(call)
                 await trio.sleep(0.3)  # let them get as far as they can
                 assert not errors
                 database.stop_within(0.3)
-        with trio.fail_after(0.1):
+        with trio.fail_after(5):
             await call()
-        with trio.fail_after(0.5):
+        with trio.fail_after(5):
             await database.aclose()
 
     assert [error.definite for error in errors] == [True] * 4

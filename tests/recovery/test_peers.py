@@ -235,7 +235,7 @@ def test_a_killed_peers_task_is_finished_by_another(machine: Machine, clip: Path
     victim.kill()
     killed_at = time.monotonic()
     psutil.wait_procs([encoder], timeout=5)
-    machine.encoding(task_id, attempt=2)
+    machine.wait(lambda: machine.task(task_id)["attempt"] == 2)
     taken_over_s = time.monotonic() - killed_at
     task = machine.done(task_id)
 
@@ -306,7 +306,7 @@ def test_a_second_sigterm_hands_the_work_back(machine: Machine, clip: Path) -> N
     machine.processes["one"].terminate()
     machine.wait(lambda: machine.status("one").get("state") == "draining")
     machine.processes["one"].terminate()
-    status = machine.processes["one"].wait(timeout=8)
+    status = machine.processes["one"].wait(timeout=DONE_WITHIN_S)
     machine.start("two")
     task = machine.done(task_id)
 

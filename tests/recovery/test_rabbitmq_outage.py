@@ -209,6 +209,7 @@ async def test_a_thousand_messages_with_duplicates(
             rng = random.Random(number)
             while True:
                 async with traffic.peer(100 + number) as queue:
+                    await traffic.patience.insist(queue.prepare)  # a short life is to take some
                     with trio.move_on_after(rng.uniform(0.2, 0.6)):
                         await traffic.work(queue, rng)
 

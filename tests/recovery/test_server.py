@@ -112,6 +112,9 @@ def look(directory: Path) -> Running:
                 found.keepers.append(process.pid)
             elif process.cwd() == str(directory / "data"):
                 group = found.servers if "-D" in arguments else found.others
+                # A child has its parent's arguments until it writes its own over them.
+                if process.ppid() in found.servers:
+                    group = found.others
                 group.append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -232,7 +232,7 @@ def test_up_brings_the_stack_and_down_takes_it(name: str, tmp_path: Path) -> Non
     assert {one.name for one in stack.containers()} == {
         "gate.node-1", "peer.1", "peer.2", "postgres.1", "rabbitmq.1", "seed.node-1", "store.1"
     }  # fmt: skip
-    assert "3 alive" in lab("peerctl", "table")
+    wait_for(lambda: "3 alive" in lab("peerctl", "table"), 30, "all know all")
     assert "ready to accept connections" in lab("logs", "postgres")
 
     assert lab("freeze", "peer.1") == ""

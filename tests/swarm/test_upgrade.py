@@ -38,8 +38,8 @@ PEERS = 3
 TASKS = 2 * PEERS
 TODAY = version("grapevine")
 LADDER = (Rung(320, 180, 200_000),)
-PICTURE = "testsrc2=size=640x360:rate=25:duration=15"
-"""A few seconds of work for a peer that shares two processors with two others."""
+PICTURE = "testsrc2=size=640x360:rate=25:duration=45"
+"""Seconds of work for a peer on any machine: all of them are to be seen at work at one look."""
 
 SERVICES = ("seed", "gate", "peer")
 """In this order: the seed works on nothing, and so whatever is wrong with an image harms nobody."""

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
 """For a connection, TLS, the login and a channel, together."""
-CLOSE_S = 2.0
+CLOSE_S = 1.5
+"""For a good-bye that is answered; a peer that was told twice to end has eight seconds in all."""
 
 
 _ON_PURPOSE = (GivenUp, ConnectionClosedByClient)

@@ -33,7 +33,7 @@ from pipeline.stores.s3.store import S3Store
 from pipeline.tasks import prefix_of
 from scaling.swarm.intents import NODE, RELEASED
 from scaling.swarm.lease import HOLDER
-from tests.chaos.checker import ask, read_trails
+from tests.chaos.checker import count_messages, read_trails
 from tests.chaos.cluster.clips import count_pictures
 from tests.chaos.cluster.facts import Committed, Facts, Handed, Held, Hit, Stored
 from tests.chaos.cluster.settling import Settled
@@ -45,7 +45,7 @@ DEAD = "dead"
 POLL_S = 0.2
 
 TOLD_WITHIN_S = 10.0
-"""RabbitMQ's management API tells what was: its broker counts every five seconds."""
+"""RabbitMQ's queues tell every five seconds what is in somebody's hands."""
 
 
 class AtOnce:
@@ -186,13 +186,8 @@ def read_queues(site: Site) -> tuple[Mapping[str, int], list[str]]:
 
 
 def _count_messages(site: Site) -> Mapping[str, int]:
-    broker = site.scene.broker
-    found = ask(broker, "GET", f"/api/queues/{quote(broker.virtual_host, safe='')}")
-    return {
-        queue["name"]: queue.get("messages", 0)
-        for queue in found
-        if f".{DEAD}" not in queue["name"]
-    }
+    counted = count_messages(site.scene.broker)
+    return {name: left for name, (left, _) in counted.items() if f".{DEAD}" not in name}
 
 
 def _read_letters(site: Site) -> list[str]:

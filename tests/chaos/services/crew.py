@@ -24,7 +24,8 @@ from tests.chaos.services.relay import Relay
 from tests.chaos.services.services import Ports, Site
 
 ROOT = Path(__file__).parents[3]
-STOP_S = 20.0
+STOP_S = 60.0
+"""A guard: how soon a peer stops is for other tests."""
 START_S = 30.0
 LOG_TAIL_CHARACTERS = 5000
 PROPER_ENDS = (0, -signal.SIGKILL)

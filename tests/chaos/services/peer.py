@@ -99,7 +99,10 @@ def settings(
         number=number,
         directory=directory / name,
         ledger=DatabaseConfig(
-            conninfo=site.ledger_url(ports.ledger), connect_timeout_s=2, statement_timeout_s=5.0
+            conninfo=site.ledger_url(ports.ledger),
+            connect_timeout_s=2,
+            statement_timeout_s=5.0,
+            transaction_timeout_s=10.0,  # well before whatever is frozen for 30 s goes on
         ),
         queue=RabbitConfig(
             url=site.queue_url(ports.queue),

@@ -37,6 +37,7 @@ class Relay:
         self._request: re.Pattern[bytes] | None = None
         self._every = 1
         self._requests = 0
+        self._may_lose = 0
         self.lost = 0
         """How many answers got lost."""
 
@@ -62,12 +63,15 @@ class Relay:
         """Let everything through again, also what was sent meanwhile."""
         self._whole.set()
 
-    def lose_answers(self, request: re.Pattern[bytes], *, every: int) -> None:
+    def lose_answers(self, request: re.Pattern[bytes], *, every: int, at_most: int) -> None:
         """Lose the answer to each so many requests, on whatever connection, that have this in them.
 
         One that comes in two blocks of bytes, with the cut just there, is taken for another one.
+
+        Args:
+            at_most: How many answers get lost; all others arrive.
         """
-        self._request, self._every = request, every
+        self._request, self._every, self._may_lose = request, every, at_most
 
     async def _serve(self, client: trio.SocketStream) -> None:
         await self._whole.wait()
@@ -94,7 +98,10 @@ class Relay:
         if self._request is None or self._request.search(data) is None:
             return False
         self._requests += 1
-        return self._requests % self._every == 0
+        if self._requests % self._every or not self._may_lose:
+            return False
+        self._may_lose -= 1
+        return True
 
     async def _pump(
         self,

@@ -172,7 +172,8 @@ class Rig:
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
 
     async def report(self) -> str:
-        """Where each task stands that has not come to its end, for a failing test."""
+        """Where each task stands that has not come to its end, and what the queue holds, for a
+        failing test."""
         rows = await self.read(
             "SELECT tasks.id, tasks.state, parts.attempt, parts.failures, parts.error,"
             " parts.announced_at, parts.not_before, claims.peer_name, claims.step, claims.progress,"
@@ -181,7 +182,11 @@ class Rig:
             " LEFT JOIN claims ON claims.token = parts.token"
             " WHERE tasks.state IN ('queued', 'running') ORDER BY tasks.submitted_at LIMIT 20"
         )
-        return "\n".join(str(row) for row in rows)
+        try:
+            held = str(await self.queue.depth())
+        except Unavailable as error:
+            held = str(error)
+        return "\n".join([*map(str, rows), held])
 
     async def wait_until_quiet(self) -> None:
         """Wait until no message is anywhere; the peers must still work."""

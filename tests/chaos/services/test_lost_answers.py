@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 import trio
 
+from pipeline.queues.rabbitmq.topology import DELIVERIES_MAX
 from tests.chaos.services.gates import Detour, Gate, GatedQueue, Gates, Place
 from tests.chaos.services.neighbourhood import Neighbourhood
 from tests.chaos.services.peer import NEVER_S, settings
@@ -110,9 +111,14 @@ LINES = {
 async def losing(
     rig: Rig, service: str, request: re.Pattern[bytes], every: int
 ) -> AsyncIterator[Relay]:
-    """A line to a service on which answers get lost, and the connection with them."""
+    """A line to a service on which answers get lost, and the connection with them.
+
+    Not more of them than a message may come back: what a peer has in its hands comes back with each
+    line, and one time more would make it dead. (What happens to its task then: tests/e2e/
+    test_sweeper.py.) The quicker the peer is, the more it asks while it works on one task.
+    """
     relay = Relay(getattr(rig.site.ports, service))
-    relay.lose_answers(request, every=every)
+    relay.lose_answers(request, every=every, at_most=DELIVERIES_MAX)
     async with trio.open_nursery() as nursery:
         await nursery.start(relay.run)
         yield relay

@@ -88,8 +88,11 @@ async def test_a_program_that_cannot_be_started_is_refused(tmp_path: Path, progr
 async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     """After its time-out nothing of its process group is left, and it is said how long it had."""
     (tmp_path / ".trouble").write_text("create hang")
-    with pytest.raises(ProviderFailed, match=r"longer than 1\.5 s"):
-        await _provider(tmp_path, create_timeout_s=1.5).create("pool-1")
+    for timeout_s in (1.5, 6.0, 24.0):  # until a Python has started; on most machines at once
+        with pytest.raises(ProviderFailed, match=rf"longer than {timeout_s:g} s"):
+            await _provider(tmp_path, create_timeout_s=timeout_s).create("pool-1")
+        if _pids(tmp_path):
+            break
     await _wait_gone(tmp_path, count=2)
 
 

@@ -31,7 +31,7 @@ async def insist(seconds: float, call: Callable[[], Awaitable[RabbitDelivery]]) 
                 await trio.sleep(0.01)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 30.0) -> None:
     """Wait for what the broker does in its own time."""
     give_up_at = trio.current_time() + within_s
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from itertools import pairwise
 
 import pika.data
 import pytest
@@ -132,9 +133,10 @@ async def test_a_delayed_message_whose_queue_is_deleted(
 ) -> None:
     """The broker keeps what has waited for its time until the next queue has confirmed it: as long
     as there is none, and until it is made anew."""
-    await queue.publish(b"x", delay_s=0.5)
     line, delay = topology.queue_of(Priority.NORMAL), topology.delayed[-2]
+    await queue.prepare()
     rabbit.manage("DELETE", f"/api/queues/%2F/{line}")
+    await queue.publish(b"x", delay_s=0.5)
 
     async def has_found_no_queue() -> bool:
         counted = rabbit.manage("GET", f"/api/queues/%2F/{delay}")
@@ -190,11 +192,12 @@ async def test_what_rings_no_bell(
         got: list[bytes] = []
 
         async def receive() -> None:
-            got.append((await within(receiver.LOOK_S + 2, queue.receive)).body)
+            got.append((await queue.receive()).body)
 
         nursery.start_soon(receive)
         await queue.prepare()
         await trio.sleep(0.3)  # it waits: only time tells
+        nursery.cancel_scope.deadline = trio.current_time() + receiver.LOOK_S + 10
         post(rabbit, topology.queue_of(Priority.LOW), "silent", {})
     assert got == [b"silent"]
 
@@ -218,9 +221,14 @@ async def test_an_idle_receiver_asks_little(
     monkeypatch.setattr(queue._receiver, "_ask", spied_ask)
     monkeypatch.setattr(queue._receiver, "_count", spied_count)
     await queue._receiving.line()
-    with trio.move_on_after(2.5 * receiver.LOOK_S):
-        await queue.receive()
-    assert (len(asked), len(counted)) == (1, 2)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.receive)
+            while len(counted) < 3:  # noqa: ASYNC110 - it tells nobody
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    assert len(asked) == 1
+    assert all(later - earlier >= receiver.LOOK_S for earlier, later in pairwise(counted))
 
 
 async def test_what_cannot_be_ended_is_not_stranded(

@@ -12,6 +12,7 @@ import trio
 
 from pipeline.errors import QueueIncompatible, QueueUnavailable
 from pipeline.queues.rabbitmq.adapter import TrioConnection
+from pipeline.queues.rabbitmq.channel import Channel
 from pipeline.queues.rabbitmq.complaints import GivenUp
 from pipeline.queues.rabbitmq.config import RabbitConfig
 from pipeline.queues.rabbitmq.delivery import RabbitDelivery
@@ -154,19 +155,32 @@ async def test_a_user_who_may_not_declare(
 
 @pytest.mark.parametrize(("name", "complaint"), [("normal", "NOT_FOUND"), ("bell", "no more")])
 async def test_a_receiver_whose_queue_is_deleted(
-    rabbit: RabbitServer, rabbit_config: RabbitConfig, queue: RabbitQueue, name: str, complaint: str
+    rabbit: RabbitServer,
+    rabbit_config: RabbitConfig,
+    queue: RabbitQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    complaint: str,
 ) -> None:
     """Whoever waits comes to know of it; the next call makes the queue anew."""
-    async with trio.open_nursery() as nursery:
+    waits = trio.Event()
+    consume = Channel.consume
 
-        async def receive() -> None:
-            with pytest.raises(QueueUnavailable, match=complaint):
-                await queue.receive()
+    async def spied_consume(channel: Channel, *more: Any) -> None:
+        await consume(channel, *more)
+        waits.set()
 
-        nursery.start_soon(receive)
-        await queue.prepare()
-        await trio.sleep(0.3)  # it waits: only time tells
-        rabbit.manage("DELETE", f"/api/queues/%2F/{rabbit_config.prefix}.{name}")
+    monkeypatch.setattr(Channel, "consume", spied_consume)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+
+            async def receive() -> None:
+                with pytest.raises(QueueUnavailable, match=complaint):
+                    await queue.receive()
+
+            nursery.start_soon(receive)
+            await waits.wait()
+            rabbit.manage("DELETE", f"/api/queues/%2F/{rabbit_config.prefix}.{name}")
     await queue.publish(b"x")
     assert (await insist(5, queue.receive)).body == b"x"
 

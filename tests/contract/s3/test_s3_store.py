@@ -203,7 +203,7 @@ async def test_cancelled_while_room_is_taken(
             await trio.sleep(0.01)
 
     assert names_in(tmp_path) == ["film.mp4"]
-    assert len(names_in(Path("/proc/self/fd"))) == len(before)
+    assert len(names_in(Path("/proc/self/fd"))) <= len(before)  # others may end meanwhile
 
 
 @pytest.mark.slow

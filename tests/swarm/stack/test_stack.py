@@ -219,12 +219,14 @@ def test_a_burst_is_met_with_peers_through_the_gate(
     # Like a program that ends before it has sent a wake-up: a sweeper sends them.
     trio.run(submit_all)
 
-    def count() -> int:
-        return sum(one.service == "peer" and one.healthy for one in stack.containers())
+    def peers() -> list[Container]:
+        return [one for one in stack.containers() if one.service == "peer"]
 
-    wait_for(lambda: count() > PEERS, SEEN_S, "more peers run")
+    # They may be gone again before they were found healthy.
+    wait_for(lambda: len(peers()) > PEERS, SEEN_S, "more peers run")
     wait_for(ledger.is_idle, SEEN_S, "the work is done")
-    wait_for(lambda: count() == PEERS, SEEN_S, "the peers that came are gone")
+    alone = [True] * PEERS
+    wait_for(lambda: [one.healthy for one in peers()] == alone, SEEN_S, "those that came are gone")
 
     decided = ledger.select(
         "SELECT leader, mode, actions, outcomes FROM scaling_decisions"

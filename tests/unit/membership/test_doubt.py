@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gossip.rows import Body, Row, State
-from membership.doubt import WITHIN_S, judge
+from membership.doubt import ASK_S, WITHIN_S, Listening, judge
 from membership.view import Member, View
 
 OWN, OTHER, STRANGER = 1, 2, 3
@@ -73,4 +73,19 @@ def test_a_doubted_life(
     seen: View, uid: int, epoch: int, asked_s_ago: float, verdict: bool | None
 ) -> None:
     """It goes on when it was heard after it was asked, or when nobody here may judge."""
-    assert judge(seen, uid, epoch, asked_s_ago=asked_s_ago) is verdict
+    found = judge(seen, uid, epoch, asked_s_ago=asked_s_ago, listened_s=asked_s_ago)
+    assert found is verdict
+
+
+def test_who_stood_still_has_not_listened() -> None:
+    """What was answered meanwhile has not been read yet, so nobody is judged for that time."""
+    listening = Listening(asked_at=100.0)
+    listening.look(100.1)
+    listening.look(109.0)
+    assert listening.listened_s == pytest.approx(0.1 + ASK_S)
+    seen = view(age_s=99.0)
+    still = judge(seen, OTHER, 5, asked_s_ago=9.0, listened_s=listening.listened_s)
+    assert still is None
+    for nth in range(1, 4):
+        listening.look(109.0 + nth * ASK_S)
+    assert judge(seen, OTHER, 5, asked_s_ago=9.75, listened_s=listening.listened_s) is False

@@ -10,9 +10,16 @@ from scaling.boots import Boots
 from scaling.config import ScalingConfig
 from scaling.memory import Memory
 from scaling.placing import place
-from scaling.snapshot import Node, NodeState
+from scaling.snapshot import Container, ContainerState, Node, NodeState
 from scaling.utilization import Levels, Starved
-from tests.scaling_scene import NOW_S, a_demand, a_node, a_snapshot, containers_on
+from tests.scaling_scene import (
+    NOW_S,
+    a_container,
+    a_demand,
+    a_node,
+    a_snapshot,
+    containers_on,
+)
 
 CONFIG = ScalingConfig(containers_per_node=4, nodes_max=5)
 STANDBY, BOOTING, EMPTY = NodeState.STANDBY, NodeState.BOOTING, NodeState.EMPTY
@@ -95,6 +102,28 @@ def test_a_crowded_place_is_better_than_none(memory: Memory, expandable: bool, c
     assert [reason.code for reason in placing.reasons] == [code]
     starved = replace(memory, levels=Levels(starved=(Starved(node="a", until_s=NOW_S + 100),)))
     assert place(snapshot, CONFIG, starved, containers=4).room == 2
+
+
+@pytest.mark.parametrize(
+    ("successor", "started"),
+    [
+        (None, ()),
+        (a_container(2, "", None, state=ContainerState.PENDING), ()),
+        (a_container(2, "a", None, state=ContainerState.STARTING), ()),
+        (a_container(2, "b", None, state=ContainerState.STARTING), ("worker-1",)),
+    ],
+)
+def test_one_that_failed_and_its_successor_take_one_place(
+    successor: Container | None, started: tuple[str, ...]
+) -> None:
+    """So where memory ran out there is never room for more than before; and where the successor has
+    gone elsewhere, its place is taken there and not here."""
+    failed = replace(a_container(2, "a", None, state=ContainerState.FAILED), id="failed")
+    containers = [a_container(1, "a"), failed, *([successor] if successor else [])]
+    nodes = [a_node("a"), a_node("b", capacity=1)]
+    snapshot = a_snapshot(a_demand(), containers, nodes)
+    starved = Memory(levels=Levels(starved=(Starved(node="a", until_s=NOW_S + 100),)))
+    assert place(snapshot, CONFIG, starved, containers=3).starting == started
 
 
 def test_the_least_number_of_nodes_is_kept() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pipeline.stores.s3.pace import FLOOR_BYTES, PacedResponse
 from pipeline.stores.s3.problems import Lost
 
-TIMEOUT_S = 0.15
+TIMEOUT_S = 1.0
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -104,7 +104,7 @@ def test_a_slow_reader(answer: Answer) -> None:
 
 def test_a_long_answer(answer: Answer) -> None:
     """One that takes longer than a timeout is well as long as enough comes in each."""
-    blocks = 30
+    blocks = 150
     size = blocks * FLOOR_BYTES
     response = answer(OK + f"Content-Length: {size}\r\n\r\n".encode(), b"a" * FLOOR_BYTES)
     began = time.monotonic()
